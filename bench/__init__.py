@@ -1,0 +1,1 @@
+"""hominy beside NumPy, PyTorch and ONNX Runtime: `pytest bench`, then `python -m bench report`. See bench/README.md."""

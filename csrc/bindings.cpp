@@ -1,0 +1,748 @@
+// hominy._native: one Python function a kernel. Each checks its arrays against the kernel's contract, allocates the
+// output, releases the interpreter lock, calls the kernel, and turns a status code into an exception. It never
+// computes.
+//
+// The functions have the names and arguments of every backend (see backends/reference.py, the specification). A call
+// that has no kernel here, an integer product say, returns a `Declined` with the reason.
+#include "array_check.hpp"
+#include "cpu/parallel_for.hpp"
+
+namespace hominy {
+namespace {
+
+const hominy_kernels* kernels = nullptr;
+
+// Below this many elements a kernel ends sooner than handing the interpreter lock to and fro would take.
+constexpr int64_t unlock_elements = 16 * 1024;
+
+py::object declined_object(const std::string& reason) {
+  PYBIND11_CONSTINIT static py::gil_safe_call_once_and_store<py::object> type;
+  return type
+      .call_once_and_store_result(
+          [] { return py::object(py::module_::import("hominy.backends.declined").attr("Declined")); })
+      .get_stored()(reason);
+}
+
+// Wraps the body of every function below.
+template <class Body>
+py::object declining(Body&& body) {
+  try {
+    return body();
+  } catch (const declined& refusal) {
+    return declined_object(refusal.reason);
+  }
+}
+
+void require_ok(const char* op, hominy_status status) {
+  std::string prefix = std::string("[") + op + "] ";
+  switch (status) {
+    case HOMINY_OK: return;
+    case HOMINY_BAD_DTYPE: throw py::type_error(prefix + "the kernel does not compute these dtypes");
+    case HOMINY_BAD_SHAPE: throw py::value_error(prefix + "the kernel does not accept these shapes");
+    case HOMINY_OVERFLOW: throw std::overflow_error(prefix + "a product of sizes overflows int64");
+    case HOMINY_BAD_INDEX: throw py::index_error(prefix + "an index is out of range");
+    case HOMINY_BAD_VALUE: throw py::value_error(prefix + "a scalar argument is out of range");
+    case HOMINY_NO_WORKSPACE: throw std::bad_alloc();
+  }
+  throw std::runtime_error(prefix + "unknown status " + std::to_string(int(status)));
+}
+
+bool is_scalar(py::handle h) { return PyFloat_Check(h.ptr()) || PyLong_Check(h.ptr()); }
+
+// An operand that may be a Python number: it takes the other operand's dtype.
+struct operand {
+  hominy_tensor tensor;
+  union {
+    float f32;
+    double f64;
+  } number;
+
+  void set_number(py::handle h, int32_t dtype) {
+    double value = PyFloat_AsDouble(h.ptr());
+    if (value == -1.0 && PyErr_Occurred()) throw py::error_already_set();
+    tensor.dtype = dtype;
+    tensor.ndim = 0;
+    tensor.data = &number;
+    if (dtype == HOMINY_FLOAT32)
+      number.f32 = float(value);
+    else
+      number.f64 = value;
+  }
+};
+
+// An input that overlaps the output in part is replaced by a copy, held by `keep`.
+void detach_from(const char* op, hominy_tensor& in, const hominy_tensor& out, py::object& keep) {
+  if (!overlaps_partly(in, out)) return;
+  hominy_tensor fresh = in;
+  keep = allocate(op, fresh);
+  require_ok(op, kernels->copy(&in, &fresh));
+  in = fresh;
+}
+
+// The output of an elementwise call: the caller's array, checked, or a new one in its operands' order.
+py::object elementwise_output(const char* op, py::handle given, hominy_tensor& out,
+                              const hominy_tensor* const* operands, int count) {
+  if (given.is_none()) {
+    bool contiguous = true;
+    for (int k = 0; k < count; ++k) contiguous &= is_c_contiguous(*operands[k]);
+    if (contiguous || out.ndim < 2) return allocate(op, out);
+    int8_t order[HOMINY_MAX_NDIM];
+    keep_order(out, operands, count, order);
+    return allocate(op, out, order);
+  }
+  hominy_tensor target = describe(op, "out", given);
+  require_shape(op, "out", out, target);
+  require_same_dtype(op, "out", out, target);
+  if (!(py::detail::array_proxy(given.ptr())->flags & py::detail::npy_api::NPY_ARRAY_WRITEABLE_))
+    raise_value(op, "out", "a writeable array", "a read-only one");
+  out = target;
+  return py::reinterpret_borrow<py::object>(given);
+}
+
+py::object run_unary(hominy_unary operation, const char* op, py::handle x_array, double p, double q, py::handle given) {
+  return declining([&]() -> py::object {
+    hominy_tensor x = describe_floating(op, "x", x_array), out = x;
+    const hominy_tensor* operands[] = {&x};
+    py::object result = elementwise_output(op, given, out, operands, 1), keep;
+    detach_from(op, x, out, keep);
+    unlocked without_lock(element_count(out) >= unlock_elements);
+    require_ok(op, kernels->unary(operation, &x, p, q, &out));
+    return result;
+  });
+}
+
+// Two operands, of which one may be a Python number, broadcast to `out`'s shape.
+void describe_pair(const char* op, py::handle a_array, py::handle b_array, operand& a, operand& b, hominy_tensor& out) {
+  bool a_number = is_scalar(a_array), b_number = is_scalar(b_array);
+  if (a_number && b_number) raise_type(op, "a", "an array on at least one side", a_array);
+  if (!a_number) a.tensor = describe_floating(op, "a", a_array);
+  if (!b_number) b.tensor = describe_floating(op, "b", b_array);
+  if (a_number) a.set_number(a_array, b.tensor.dtype);
+  if (b_number) b.set_number(b_array, a.tensor.dtype);
+  require_same_dtype(op, "b", a.tensor, b.tensor);
+  out = a.tensor;
+  if (!broadcast_shape(out, b.tensor))
+    raise_value(op, "b", "a shape that broadcasts with " + shape_text(a.tensor), shape_text(b.tensor));
+  a.tensor = broadcast_to(a.tensor, out);
+  b.tensor = broadcast_to(b.tensor, out);
+}
+
+py::object run_binary(hominy_binary operation, const char* op, py::handle a_array, py::handle b_array, double p,
+                      double q, py::handle given) {
+  return declining([&]() -> py::object {
+    operand a, b;
+    hominy_tensor out;
+    describe_pair(op, a_array, b_array, a, b, out);
+    const hominy_tensor* operands[] = {&a.tensor, &b.tensor};
+    py::object result = elementwise_output(op, given, out, operands, 2), keep_a, keep_b;
+    if (!given.is_none()) {
+      detach_from(op, a.tensor, out, keep_a);
+      detach_from(op, b.tensor, out, keep_b);
+    }
+    unlocked without_lock(element_count(out) >= unlock_elements);
+    require_ok(op, kernels->binary(operation, &a.tensor, &b.tensor, p, q, &out));
+    return result;
+  });
+}
+
+py::object run_compare(hominy_compare operation, const char* op, py::handle a_array, py::handle b_array) {
+  return declining([&]() -> py::object {
+    operand a, b;
+    hominy_tensor out;
+    describe_pair(op, a_array, b_array, a, b, out);
+    out.dtype = HOMINY_BOOL;
+    const hominy_tensor* operands[] = {&a.tensor, &b.tensor};
+    py::object result = elementwise_output(op, py::none(), out, operands, 2);
+    unlocked without_lock(element_count(out) >= unlock_elements);
+    require_ok(op, kernels->compare(operation, &a.tensor, &b.tensor, &out));
+    return result;
+  });
+}
+
+py::object run_where(py::handle condition_array, py::handle a_array, py::handle b_array) {
+  return declining([&]() -> py::object {
+    hominy_tensor condition = describe("where", "condition", condition_array);
+    if (condition.dtype != HOMINY_BOOL)
+      throw py::type_error(std::string("[where] condition: expected dtype bool, got ") + dtype_name(condition.dtype));
+    operand a, b;
+    hominy_tensor out;
+    describe_pair("where", a_array, b_array, a, b, out);
+    hominy_tensor pair = out;
+    if (!broadcast_shape(out, condition))
+      raise_value("where", "condition", "a shape that broadcasts with " + shape_text(pair), shape_text(condition));
+    condition = broadcast_to(condition, out);
+    a.tensor = broadcast_to(a.tensor, out);
+    b.tensor = broadcast_to(b.tensor, out);
+    const hominy_tensor* operands[] = {&condition, &a.tensor, &b.tensor};
+    py::object result = elementwise_output("where", py::none(), out, operands, 3);
+    unlocked without_lock(element_count(out) >= unlock_elements);
+    require_ok("where", kernels->where(&condition, &a.tensor, &b.tensor, &out));
+    return result;
+  });
+}
+
+py::object run_copy(py::handle x_array, py::handle given) {
+  return declining([&]() -> py::object {
+    hominy_tensor x = describe("copy", "x", x_array), out = x;
+    if (!given.is_none()) {
+      hominy_tensor target = describe("copy", "out", given);
+      if (!broadcast_shape(out, target) || !same_shape(out, target))
+        raise_value("copy", "x", "a shape that broadcasts to " + shape_text(target), shape_text(x));
+      if (target.dtype != x.dtype)
+        throw declined{std::string("native copies between equal dtypes, not ") + dtype_name(x.dtype) + " to " +
+                       dtype_name(target.dtype)};
+      x = broadcast_to(x, out);
+    }
+    const hominy_tensor* operands[] = {&x};
+    py::object result = elementwise_output("copy", given, out, operands, 1), keep;
+    detach_from("copy", x, out, keep);
+    unlocked without_lock(element_count(out) >= unlock_elements);
+    require_ok("copy", kernels->copy(&x, &out));
+    return result;
+  });
+}
+
+// Allocates `out` (ndim and shape as x but for the reduced dimensions) without those dimensions when !keepdim, and
+// leaves in `out` the descriptor that still has them.
+py::object reduced_output(const char* op, hominy_tensor& out, const bool* dropped, bool keepdim) {
+  if (keepdim) return allocate(op, out);
+  hominy_tensor small = out;
+  small.ndim = 0;
+  for (int i = 0; i < out.ndim; ++i)
+    if (!dropped[i]) small.shape[small.ndim++] = out.shape[i];
+  py::object result = allocate(op, small);
+  out.data = small.data;
+  for (int i = 0, k = 0; i < out.ndim; ++i) out.strides[i] = dropped[i] ? 0 : small.strides[k++];
+  return result;
+}
+
+py::object run_reduce(hominy_reduce operation, const char* op, py::handle x_array, const py::tuple& axes,
+                      bool keepdim) {
+  return declining([&]() -> py::object {
+    hominy_tensor x = describe_floating(op, "x", x_array), out = x;
+    bool dropped[HOMINY_MAX_NDIM] = {};
+    for (py::handle item : axes) {
+      int64_t axis = item.cast<int64_t>();
+      if (axis < 0 || axis >= x.ndim || dropped[axis])
+        raise_value(op, "axes", "distinct integers in [0, " + std::to_string(x.ndim) + ")", std::to_string(axis));
+      dropped[axis] = true;
+      out.shape[axis] = 1;
+      if (x.shape[axis] == 0 && (operation == HOMINY_REDUCE_amax || operation == HOMINY_REDUCE_amin))
+        raise_value(op, "x", "at least one element to reduce", "shape " + shape_text(x));
+    }
+    py::object result = reduced_output(op, out, dropped, keepdim);
+    unlocked without_lock(element_count(x) >= unlock_elements);
+    require_ok(op, kernels->reduce(operation, &x, &out));
+    return result;
+  });
+}
+
+int32_t checked_axis(const char* op, const hominy_tensor& x, int64_t axis) {
+  if (axis < 0 || axis >= x.ndim)
+    raise_value(op, "axis", "an integer in [0, " + std::to_string(x.ndim) + ")", std::to_string(axis));
+  return int32_t(axis);
+}
+
+py::object run_arg_reduce(bool smallest, const char* op, py::handle x_array, int64_t axis, bool keepdim) {
+  return declining([&]() -> py::object {
+    hominy_tensor x = describe_floating(op, "x", x_array), out = x;
+    bool dropped[HOMINY_MAX_NDIM] = {};
+    dropped[checked_axis(op, x, axis)] = true;
+    if (x.shape[axis] == 0) raise_value(op, "x", "at least one element to reduce", "shape " + shape_text(x));
+    out.shape[axis] = 1;
+    out.dtype = HOMINY_INT64;
+    py::object result = reduced_output(op, out, dropped, keepdim);
+    unlocked without_lock(element_count(x) >= unlock_elements);
+    require_ok(op, kernels->arg_reduce(smallest, &x, int32_t(axis), &out));
+    return result;
+  });
+}
+
+py::object run_softmax(bool logarithm, const char* op, py::handle x_array, int64_t axis) {
+  return declining([&]() -> py::object {
+    hominy_tensor x = describe_floating(op, "x", x_array), out = x;
+    checked_axis(op, x, axis);
+    const hominy_tensor* operands[] = {&x};
+    py::object result = elementwise_output(op, py::none(), out, operands, 1);
+    unlocked without_lock(element_count(x) >= unlock_elements);
+    require_ok(op, kernels->softmax(logarithm, &x, int32_t(axis), &out));
+    return result;
+  });
+}
+
+py::object run_softmax_backward(bool logarithm, const char* op, py::handle gradient_array, py::handle y_array,
+                                int64_t axis) {
+  return declining([&]() -> py::object {
+    hominy_tensor gradient = describe_floating(op, "gradient", gradient_array), y = describe_floating(op, "y", y_array);
+    require_shape(op, "gradient", y, gradient);
+    require_same_dtype(op, "gradient", y, gradient);
+    checked_axis(op, y, axis);
+    hominy_tensor out = y;
+    const hominy_tensor* operands[] = {&y};
+    py::object result = elementwise_output(op, py::none(), out, operands, 1);
+    unlocked without_lock(element_count(y) >= unlock_elements);
+    require_ok(op, kernels->softmax_backward(logarithm, &gradient, &y, int32_t(axis), &out));
+    return result;
+  });
+}
+
+// What cross entropy and its gradient share: logits (N, C), target (N) int64, weight (C) or none.
+struct classification {
+  hominy_tensor logits, target, weight;
+  const hominy_tensor* weight_or_null = nullptr;
+
+  classification(const char* op, py::handle logits_array, py::handle target_array, py::handle weight_array) {
+    logits = describe_floating(op, "logits", logits_array);
+    if (logits.ndim != 2) raise_value(op, "logits", "shape (N, C)", shape_text(logits));
+    target = describe(op, "target", target_array);
+    if (target.dtype != HOMINY_INT64)
+      throw py::type_error(std::string("[") + op + "] target: expected dtype int64, got " + dtype_name(target.dtype));
+    require_rows(op, "target", target);
+    if (weight_array.is_none()) return;
+    weight = describe_floating(op, "weight", weight_array);
+    require_same_dtype(op, "weight", logits, weight);
+    if (weight.ndim != 1 || weight.shape[0] != logits.shape[1])
+      raise_value(op, "weight", "shape (C=" + std::to_string(logits.shape[1]) + ",)", shape_text(weight));
+    weight_or_null = &weight;
+  }
+
+  void require_rows(const char* op, const char* argument, const hominy_tensor& t) const {
+    if (t.ndim != 1 || t.shape[0] != logits.shape[0])
+      raise_value(op, argument, "shape (N=" + std::to_string(logits.shape[0]) + ",)", shape_text(t));
+  }
+
+  // An index error names the target; the array may have changed since, then the plain message must do.
+  void require_ok_index(const char* op, hominy_status status, int64_t ignore_index) const {
+    if (status == HOMINY_BAD_INDEX)
+      for (int64_t n = 0; n < target.shape[0]; ++n) {
+        int64_t t;
+        memcpy(&t, static_cast<const char*>(target.data) + n * target.strides[0], sizeof t);
+        if (t != ignore_index && (t < 0 || t >= logits.shape[1]))
+          throw py::index_error(std::string("[") + op + "] target: expected classes in [0, " +
+                                std::to_string(logits.shape[1]) + "), got " + std::to_string(t) + " at row " +
+                                std::to_string(n));
+      }
+    require_ok(op, status);
+  }
+};
+
+py::object run_cross_entropy(py::handle logits, py::handle target, py::handle weight, int64_t ignore_index,
+                             double label_smoothing) {
+  return declining([&]() -> py::object {
+    const char* op = "cross_entropy";
+    classification in(op, logits, target, weight);
+    hominy_tensor losses = in.logits, logsumexp;
+    losses.ndim = 1;
+    logsumexp = losses;
+    py::object losses_array = allocate(op, losses), logsumexp_array = allocate(op, logsumexp);
+    hominy_status status;
+    {
+      unlocked without_lock(element_count(in.logits) >= unlock_elements);
+      status = kernels->cross_entropy(&in.logits, &in.target, in.weight_or_null, ignore_index, label_smoothing, &losses,
+                                      &logsumexp);
+    }
+    in.require_ok_index(op, status, ignore_index);
+    return py::make_tuple(losses_array, logsumexp_array);
+  });
+}
+
+py::object run_cross_entropy_backward(py::handle gradient_array, py::handle logits, py::handle target,
+                                      py::handle weight, int64_t ignore_index, double label_smoothing,
+                                      py::handle logsumexp_array) {
+  return declining([&]() -> py::object {
+    const char* op = "cross_entropy_backward";
+    classification in(op, logits, target, weight);
+    hominy_tensor gradient = describe_floating(op, "gradient", gradient_array);
+    hominy_tensor logsumexp = describe_floating(op, "logsumexp", logsumexp_array);
+    in.require_rows(op, "gradient", gradient);
+    in.require_rows(op, "logsumexp", logsumexp);
+    require_same_dtype(op, "gradient", in.logits, gradient);
+    require_same_dtype(op, "logsumexp", in.logits, logsumexp);
+    hominy_tensor out = in.logits;
+    const hominy_tensor* operands[] = {&in.logits};
+    py::object result = elementwise_output(op, py::none(), out, operands, 1);
+    hominy_status status;
+    {
+      unlocked without_lock(element_count(out) >= unlock_elements);
+      status = kernels->cross_entropy_backward(&gradient, &in.logits, &in.target, in.weight_or_null, ignore_index,
+                                               label_smoothing, &logsumexp, &out);
+    }
+    in.require_ok_index(op, status, ignore_index);
+    return result;
+  });
+}
+
+// Scratch memory for the length of one call.
+class workspace {
+ public:
+  explicit workspace(int64_t bytes) : block_(bytes > 0 ? pool_allocate(bytes) : nullptr) {
+    if (bytes > 0 && !block_) throw std::bad_alloc();
+  }
+  ~workspace() { pool_release(block_); }
+  workspace(const workspace&) = delete;
+  workspace& operator=(const workspace&) = delete;
+  void* data() const { return block_; }
+
+ private:
+  void* block_;
+};
+
+// Rows of a that lie at one stride and meet the same b are rows of one larger product: (B, M, K) @ (K, N) is
+// (B*M, K) @ (K, N). `a` and `out` lose the batch dimensions that fold into m; b loses the same ones.
+void fold_batch_into_rows(hominy_tensor& a, hominy_tensor& b, hominy_tensor& out) {
+  while (a.ndim > 2) {
+    int batch = a.ndim - 3, row = a.ndim - 2;
+    bool shared = b.strides[batch] == 0 || a.shape[batch] == 1;
+    bool one_stride = a.shape[batch] == 1 || (a.strides[batch] == a.strides[row] * a.shape[row] &&
+                                              out.strides[batch] == out.strides[row] * out.shape[row]);
+    if (!shared || !one_stride) return;
+    int64_t rows = a.shape[batch] * a.shape[row];
+    for (hominy_tensor* t : {&a, &out}) {
+      t->shape[batch] = rows;
+      t->strides[batch] = t->strides[row];
+      t->shape[row] = t->shape[row + 1];
+      t->strides[row] = t->strides[row + 1];
+      --t->ndim;
+    }
+    b.shape[batch] = b.shape[row];
+    b.strides[batch] = b.strides[row];
+    b.shape[row] = b.shape[row + 1];
+    b.strides[row] = b.strides[row + 1];
+    --b.ndim;
+  }
+}
+
+void multiply(const char* op, hominy_tensor a, hominy_tensor b, const hominy_tensor* bias, hominy_activation activation,
+              hominy_tensor out) {
+  fold_batch_into_rows(a, b, out);
+  double work = double(element_count(out)) * double(a.shape[a.ndim - 1]);
+  workspace scratch(kernels->matmul_workspace_size(&a, &b, &out));
+  unlocked without_lock(work > 256.0 * 1024);
+  require_ok(op, kernels->matmul(&a, &b, bias, activation, &out, scratch.data(),
+                                 kernels->matmul_workspace_size(&a, &b, &out)));
+}
+
+// A vector as a matrix: a new dimension of size 1 at `axis`.
+void insert_axis(hominy_tensor& t, int axis) {
+  for (int i = t.ndim; i > axis; --i) {
+    t.shape[i] = t.shape[i - 1];
+    t.strides[i] = t.strides[i - 1];
+  }
+  t.shape[axis] = 1;
+  t.strides[axis] = 0;
+  ++t.ndim;
+}
+
+py::object run_matmul(py::handle a_array, py::handle b_array) {
+  return declining([&]() -> py::object {
+    const char* op = "matmul";
+    hominy_tensor a = describe_floating(op, "a", a_array), b = describe_floating(op, "b", b_array);
+    require_same_dtype(op, "b", a, b);
+    if (a.ndim == 0) raise_value(op, "a", "at least 1 dimension", "0");
+    if (b.ndim == 0) raise_value(op, "b", "at least 1 dimension", "0");
+    std::string given = shape_text(b);
+    bool a_vector = a.ndim == 1, b_vector = b.ndim == 1;
+    if (a_vector) insert_axis(a, 0);
+    if (b_vector) insert_axis(b, 1);
+    int64_t m = a.shape[a.ndim - 2], k = a.shape[a.ndim - 1], n = b.shape[b.ndim - 1];
+    if (b.shape[b.ndim - 2] != k)
+      raise_value(op, "b", "(..., k=" + std::to_string(k) + ", n) to follow a's " + shape_text(a), given);
+    // Batch dimensions broadcast; the matrix dimensions are put back behind them.
+    hominy_tensor a_batch = a, b_batch = b, out = a;
+    a_batch.ndim -= 2;
+    b_batch.ndim -= 2;
+    out.ndim -= 2;
+    if (!broadcast_shape(out, b_batch))
+      raise_value(op, "b", "batch dimensions that broadcast with a's " + shape_text(a_batch), shape_text(b_batch));
+    hominy_tensor a_wide = broadcast_to(a_batch, out), b_wide = broadcast_to(b_batch, out);
+    for (int i = 2; i > 0; --i) {
+      a_wide.shape[a_wide.ndim] = a.shape[a.ndim - i];
+      a_wide.strides[a_wide.ndim++] = a.strides[a.ndim - i];
+      b_wide.shape[b_wide.ndim] = b.shape[b.ndim - i];
+      b_wide.strides[b_wide.ndim++] = b.strides[b.ndim - i];
+    }
+    out.shape[out.ndim++] = m;
+    out.shape[out.ndim++] = n;
+    bool dropped[HOMINY_MAX_NDIM] = {};
+    dropped[out.ndim - 2] = a_vector;
+    dropped[out.ndim - 1] = b_vector;
+    py::object result = reduced_output(op, out, dropped, !a_vector && !b_vector);
+    multiply(op, a_wide, b_wide, nullptr, HOMINY_ACTIVATION_NONE, out);
+    return result;
+  });
+}
+
+hominy_activation activation_of(const char* op, const std::string& name) {
+  static const char* const names[] = {"none", "relu", "sigmoid", "tanh", "gelu", "silu"};
+  for (int i = 0; i < 6; ++i)
+    if (name == names[i]) return hominy_activation(i);
+  raise_value(op, "activation", "one of none, relu, sigmoid, tanh, gelu, silu", "'" + name + "'");
+}
+
+py::object run_linear(py::handle x_array, py::handle weight_array, py::handle bias_array,
+                      const std::string& activation) {
+  return declining([&]() -> py::object {
+    const char* op = "linear";
+    hominy_tensor x = describe_floating(op, "x", x_array), weight = describe_floating(op, "weight", weight_array), bias;
+    require_same_dtype(op, "weight", x, weight);
+    if (weight.ndim != 2) raise_value(op, "weight", "(out_features, in_features)", shape_text(weight));
+    if (x.ndim == 0 || x.shape[x.ndim - 1] != weight.shape[1])
+      raise_value(op, "x", "(..., in_features=" + std::to_string(weight.shape[1]) + ")", shape_text(x));
+    const hominy_tensor* bias_or_null = nullptr;
+    if (!bias_array.is_none()) {
+      bias = describe_floating(op, "bias", bias_array);
+      require_same_dtype(op, "bias", x, bias);
+      if (bias.ndim != 1 || bias.shape[0] != weight.shape[0])
+        raise_value(op, "bias", "(out_features=" + std::to_string(weight.shape[0]) + ",)", shape_text(bias));
+      bias_or_null = &bias;
+    }
+    hominy_activation code = activation_of(op, activation);
+    hominy_tensor out = x;
+    out.shape[out.ndim - 1] = weight.shape[0];
+    py::object result = allocate(op, out);
+    // b = weight^T: (in, out), the same for every row of x.
+    hominy_tensor b = x;
+    b.data = weight.data;
+    if (x.ndim == 1) {
+      insert_axis(x, 0);
+      insert_axis(out, 0);
+      b.ndim = 2;
+    }
+    for (int i = 0; i + 2 < b.ndim; ++i) b.strides[i] = 0;
+    b.shape[b.ndim - 2] = weight.shape[1];
+    b.strides[b.ndim - 2] = weight.strides[1];
+    b.shape[b.ndim - 1] = weight.shape[0];
+    b.strides[b.ndim - 1] = weight.strides[0];
+    multiply(op, x, b, bias_or_null, code, out);
+    return result;
+  });
+}
+
+// The arrays of a whole-model step, one list a role: `values[i]`, `gradients[i]`, `states[0][i]`, ...
+std::vector<hominy_parameter> collect_parameters(const char* op, const py::list& values, const py::list& gradients,
+                                                 std::initializer_list<std::pair<const char*, py::object>> states) {
+  std::vector<hominy_parameter> parameters(values.size());
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    hominy_tensor value = describe_floating(op, "values", values[i]);
+    auto pointer = [&](const char* role, const py::list& list, bool written) -> void* {
+      if (list.size() != values.size())
+        raise_value(op, role, std::to_string(values.size()) + " arrays", std::to_string(list.size()));
+      hominy_tensor t = describe_floating(op, role, list[i]);
+      require_shape(op, role, value, t);
+      require_same_dtype(op, role, value, t);
+      if (!is_c_contiguous(t))
+        throw declined{std::string("native steps contiguous arrays; ") + role + " has a strided one"};
+      if (written &&
+          !(py::detail::array_proxy(py::object(list[i]).ptr())->flags & py::detail::npy_api::NPY_ARRAY_WRITEABLE_))
+        raise_value(op, role, "writeable arrays", "a read-only one");
+      return t.data;
+    };
+    hominy_parameter& parameter = parameters[i];
+    parameter.value = pointer("values", values, true);
+    parameter.gradient = pointer("gradients", gradients, false);
+    void** slots[] = {&parameter.state1, &parameter.state2, &parameter.state3};
+    int slot = 0;
+    for (const auto& [role, list] : states) *slots[slot++] = list.is_none() ? nullptr : pointer(role, list, true);
+    while (slot < 3) *slots[slot++] = nullptr;
+    parameter.size = element_count(value);
+    parameter.dtype = value.dtype;
+  }
+  return parameters;
+}
+
+int64_t total_size(const std::vector<hominy_parameter>& parameters) {
+  int64_t total = 0;
+  for (const hominy_parameter& parameter : parameters) total += parameter.size;
+  return total;
+}
+
+py::object run_sgd_step(const py::list& values, const py::list& gradients, const py::object& buffers,
+                        double learning_rate, double momentum, double dampening, double weight_decay, bool nesterov,
+                        bool maximize, bool first_step) {
+  return declining([&]() -> py::object {
+    auto parameters = collect_parameters("sgd_step", values, gradients, {{"buffers", buffers}});
+    hominy_sgd settings = {learning_rate, momentum, dampening, weight_decay, nesterov, maximize, first_step};
+    unlocked without_lock(total_size(parameters) >= unlock_elements);
+    require_ok("sgd_step", kernels->sgd_step(parameters.data(), int64_t(parameters.size()), &settings));
+    return py::none();
+  });
+}
+
+py::object run_adam_step(const py::list& values, const py::list& gradients, const py::list& exp_avgs,
+                         const py::list& exp_avg_sqs, const py::object& max_exp_avg_sqs, int64_t step,
+                         double learning_rate, double beta1, double beta2, double epsilon, double weight_decay,
+                         bool decoupled, bool maximize) {
+  return declining([&]() -> py::object {
+    auto parameters = collect_parameters(
+        "adam_step", values, gradients,
+        {{"exp_avgs", exp_avgs}, {"exp_avg_sqs", exp_avg_sqs}, {"max_exp_avg_sqs", max_exp_avg_sqs}});
+    hominy_adam settings = {learning_rate, beta1, beta2, epsilon, weight_decay, step, decoupled, maximize};
+    unlocked without_lock(total_size(parameters) >= unlock_elements);
+    require_ok("adam_step", kernels->adam_step(parameters.data(), int64_t(parameters.size()), &settings));
+    return py::none();
+  });
+}
+
+// The levels of this build, widest first, and whether this machine runs each.
+const char* const level_names[] = {"avx512", "avx2", "neon", "baseline"};
+
+void select_isa(const std::string& name) {
+  const hominy_kernels* table = hominy_get_kernels_for(name.c_str());
+  if (!table) {
+    std::string available;
+    for (const char* level : level_names)
+      if (hominy_get_kernels_for(level)) available += std::string(available.empty() ? "" : ", ") + level;
+    raise_value("hominy", "HOMINY_ISA", "one of " + available + " on this machine", "'" + name + "'");
+  }
+  kernels = table;
+}
+
+// The operations' names, in the order of their enumerators.
+#define HOMINY_NAME(name) #name,
+const char* const unary_names[] = {HOMINY_UNARY_OPERATIONS(HOMINY_NAME)};
+const char* const binary_names[] = {HOMINY_BINARY_OPERATIONS(HOMINY_NAME)};
+const char* const compare_names[] = {HOMINY_COMPARE_OPERATIONS(HOMINY_NAME)};
+const char* const reduce_names[] = {HOMINY_REDUCE_OPERATIONS(HOMINY_NAME)};
+#undef HOMINY_NAME
+
+// How many scalar parameters (p, q of hominy.h) an operation takes.
+int scalar_count(const std::string& name) {
+  for (const char* prefix : {"softplus", "clamp"})
+    if (name.rfind(prefix, 0) == 0) return 2;
+  for (const char* prefix : {"leaky_relu", "elu"})
+    if (name.rfind(prefix, 0) == 0) return 1;
+  return 0;
+}
+
+void bind_elementwise(py::module_& m) {
+  const py::arg_v no_out = py::arg("out") = py::none();
+  for (int i = 0; i < HOMINY_UNARY_COUNT; ++i) {
+    const char* op = unary_names[i];
+    auto operation = hominy_unary(i);
+    if (int scalars = scalar_count(op); scalars == 0)
+      m.def(
+          op, [=](py::handle x, py::handle out) { return run_unary(operation, op, x, 0, 0, out); }, py::arg("x"),
+          no_out);
+    else if (scalars == 1)
+      m.def(
+          op, [=](py::handle x, double p, py::handle out) { return run_unary(operation, op, x, p, 0, out); },
+          py::arg("x"), py::arg("p"), no_out);
+    else
+      m.def(
+          op, [=](py::handle x, double p, double q, py::handle out) { return run_unary(operation, op, x, p, q, out); },
+          py::arg("x"), py::arg("p"), py::arg("q"), no_out);
+  }
+  for (int i = 0; i < HOMINY_BINARY_COUNT; ++i) {
+    const char* op = binary_names[i];
+    auto operation = hominy_binary(i);
+    if (int scalars = scalar_count(op); scalars == 0)
+      m.def(
+          op, [=](py::handle a, py::handle b, py::handle out) { return run_binary(operation, op, a, b, 0, 0, out); },
+          py::arg("a"), py::arg("b"), no_out);
+    else if (scalars == 1)
+      m.def(
+          op,
+          [=](py::handle a, py::handle b, double p, py::handle out) {
+            return run_binary(operation, op, a, b, p, 0, out);
+          },
+          py::arg("a"), py::arg("b"), py::arg("p"), no_out);
+    else
+      m.def(
+          op,
+          [=](py::handle a, py::handle b, double p, double q, py::handle out) {
+            return run_binary(operation, op, a, b, p, q, out);
+          },
+          py::arg("a"), py::arg("b"), py::arg("p"), py::arg("q"), no_out);
+  }
+  for (int i = 0; i < HOMINY_COMPARE_COUNT; ++i)
+    m.def(
+        compare_names[i],
+        [i](py::handle a, py::handle b) { return run_compare(hominy_compare(i), compare_names[i], a, b); },
+        py::arg("a"), py::arg("b"));
+  m.def("where", run_where, py::arg("condition"), py::arg("a"), py::arg("b"));
+  m.def("copy", run_copy, py::arg("x"), no_out);
+}
+
+void bind_reductions(py::module_& m) {
+  for (int i = 0; i < HOMINY_REDUCE_COUNT; ++i)
+    m.def(
+        reduce_names[i],
+        [i](py::handle x, const py::tuple& axes, bool keepdim) {
+          return run_reduce(hominy_reduce(i), reduce_names[i], x, axes, keepdim);
+        },
+        py::arg("x"), py::arg("axes"), py::arg("keepdim") = false);
+  for (bool smallest : {false, true}) {
+    const char* op = smallest ? "argmin" : "argmax";
+    m.def(
+        op, [=](py::handle x, int64_t axis, bool keepdim) { return run_arg_reduce(smallest, op, x, axis, keepdim); },
+        py::arg("x"), py::arg("axis"), py::arg("keepdim") = false);
+  }
+  for (bool logarithm : {false, true}) {
+    const char* op = logarithm ? "log_softmax" : "softmax";
+    const char* backward = logarithm ? "log_softmax_backward" : "softmax_backward";
+    m.def(
+        op, [=](py::handle x, int64_t axis) { return run_softmax(logarithm, op, x, axis); }, py::arg("x"),
+        py::arg("axis"));
+    m.def(
+        backward,
+        [=](py::handle gradient, py::handle y, int64_t axis) {
+          return run_softmax_backward(logarithm, backward, gradient, y, axis);
+        },
+        py::arg("gradient"), py::arg("y"), py::arg("axis"));
+  }
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_native, m) {
+  m.doc() = "hominy's compiled kernels, as the backend functions of backends/reference.py.";
+  kernels = hominy_get_kernels();
+  if (const char* forced = std::getenv("HOMINY_ISA"); forced && *forced) select_isa(forced);
+
+  bind_elementwise(m);
+  bind_reductions(m);
+  m.def("cross_entropy", run_cross_entropy, py::arg("logits"), py::arg("target"), py::arg("weight"),
+        py::arg("ignore_index"), py::arg("label_smoothing"));
+  m.def("cross_entropy_backward", run_cross_entropy_backward, py::arg("gradient"), py::arg("logits"), py::arg("target"),
+        py::arg("weight"), py::arg("ignore_index"), py::arg("label_smoothing"), py::arg("logsumexp"));
+  m.def("matmul", run_matmul, py::arg("a"), py::arg("b"));
+  m.def("linear", run_linear, py::arg("x"), py::arg("weight"), py::arg("bias") = py::none(),
+        py::arg("activation") = "none");
+  m.def("sgd_step", run_sgd_step, py::arg("values"), py::arg("gradients"), py::arg("buffers"), py::arg("learning_rate"),
+        py::arg("momentum"), py::arg("dampening"), py::arg("weight_decay"), py::arg("nesterov"), py::arg("maximize"),
+        py::arg("first_step"));
+  m.def("adam_step", run_adam_step, py::arg("values"), py::arg("gradients"), py::arg("exp_avgs"),
+        py::arg("exp_avg_sqs"), py::arg("max_exp_avg_sqs"), py::arg("step"), py::arg("learning_rate"), py::arg("beta1"),
+        py::arg("beta2"), py::arg("epsilon"), py::arg("weight_decay"), py::arg("decoupled"), py::arg("maximize"));
+
+  m.def("isa", [] { return kernels->isa; }, "The ISA level in use.");
+  m.def("select_isa", select_isa, py::arg("name"),
+        "Use another level from now on (tests of every level in one process).");
+  m.def(
+      "isa_levels",
+      [] {
+        py::dict levels;
+        for (const char* name : level_names) levels[name] = hominy_get_kernels_for(name) != nullptr;
+        return levels;
+      },
+      "Level names, widest first, and whether this machine runs each.");
+  m.def("num_threads", &num_threads);
+  m.def("num_threads_reason", &num_threads_reason);
+  m.def("set_num_threads", &set_num_threads, py::arg("n"));
+  m.def("pool_empty", &pool_empty, py::call_guard<py::gil_scoped_release>());
+  m.def("pool_statistics", [] {
+    pool_statistics s = pool_get_statistics();
+    py::dict facts;
+    facts["in_use_bytes"] = s.in_use_bytes;
+    facts["free_bytes"] = s.free_bytes;
+    facts["bound_bytes"] = s.bound_bytes;
+    facts["peak_bytes"] = s.peak_bytes;
+    facts["hits"] = s.hits;
+    facts["misses"] = s.misses;
+    return facts;
+  });
+  m.attr("kernel_table") = py::capsule(kernels, "hominy_kernels");
+  m.attr("abi_version") = HOMINY_ABI_VERSION;
+}
+
+}  // namespace hominy

@@ -1,0 +1,85 @@
+// Vectors whose lanes lie any stride apart in memory, whose last lanes do not exist, or that become one scalar.
+#pragma once
+#include "vector.hpp"
+
+namespace hominy::HOMINY_LEVEL {
+
+template <class T>
+inline T load_scalar(const char* p) {
+  T value;
+  memcpy(&value, p, sizeof value);
+  return value;
+}
+template <class T>
+inline void store_scalar(char* p, T value) {
+  memcpy(p, &value, sizeof value);
+}
+
+// All bits set in the first n lanes.
+template <class T>
+inline mask_vec<T> first_lanes(int64_t n) {
+  mask_vec<T> lane;
+  for (int i = 0; i < lanes<T>; ++i) lane[i] = i;
+  return lane < mask_vec<T>{} + typename integer_of<T>::type(n);
+}
+
+// A vector of elements `stride` bytes apart; `unit`: they are neighbours.
+template <class T, bool unit>
+inline vec<T> load_lanes(const char* p, int64_t stride) {
+  if constexpr (unit) return load(reinterpret_cast<const T*>(p));
+  vec<T> v;
+  for (int i = 0; i < lanes<T>; ++i) v[i] = load_scalar<T>(p + i * stride);
+  return v;
+}
+
+// The same where only `n` elements exist (n may be negative, or a vector and more): `padding` in the other lanes.
+template <class T, bool unit>
+inline vec<T> load_padded(const char* p, int64_t stride, int64_t n, T padding) {
+  if (n >= lanes<T>) return load_lanes<T, unit>(p, stride);
+  if (n < 0) n = 0;
+  if constexpr (unit)
+    return select<T>(first_lanes<T>(n), load_partial(reinterpret_cast<const T*>(p), n), broadcast(padding));
+  vec<T> v = broadcast(padding);
+  for (int64_t i = 0; i < n; ++i) v[i] = load_scalar<T>(p + i * stride);
+  return v;
+}
+
+// The first n lanes of v, all of them where n is a vector and more.
+template <class T, bool unit>
+inline void store_lanes(char* p, int64_t stride, vec<T> v, int64_t n) {
+  if constexpr (unit) {
+    if (n >= lanes<T>)
+      store(reinterpret_cast<T*>(p), v);
+    else
+      store_partial(reinterpret_cast<T*>(p), v, n);
+  } else {
+    for (int64_t i = 0; i < lanes<T> && i < n; ++i) store_scalar<T>(p + i * stride, v[i]);
+  }
+}
+
+// All lanes in one, by halves; combine(a, b) takes vectors of any width.
+template <class T, int count>
+struct short_vector {
+  typedef T type __attribute__((vector_size(count * sizeof(T))));
+};
+template <class T, int count = lanes<T>, class Combine>
+inline T combine_lanes(typename short_vector<T, count>::type v, Combine combine) {
+  if constexpr (count == 1) {
+    return v[0];
+  } else {
+    typename short_vector<T, count / 2>::type low, high;
+    memcpy(&low, &v, sizeof low);
+    memcpy(&high, reinterpret_cast<const char*>(&v) + sizeof low, sizeof high);
+    return combine_lanes<T, count / 2>(combine(low, high), combine);
+  }
+}
+template <class T>
+inline T sum_lanes(vec<T> v) {
+  return combine_lanes<T>(v, [](auto a, auto b) { return a + b; });
+}
+template <class T>
+inline T largest_lane(vec<T> v) {
+  return combine_lanes<T>(v, [](auto a, auto b) { return a > b ? a : b; });
+}
+
+}  // namespace hominy::HOMINY_LEVEL

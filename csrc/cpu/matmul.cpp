@@ -1,0 +1,608 @@
+// The matrix product, from the outside in:
+//
+//   matmul            checks descriptors, folds batch dimensions, deals the batch out to threads
+//   multiply_split    long k, small out: parts of k as products of their own, then added
+//   multiply          one product, by its plan: packs what needs packing, deals tiles out to threads
+//   multiply_block    one thread's share: strips of columns x panels of rows x blocks of k
+//   multiply_tile     (matmul_microkernel.hpp) one tile in registers
+//
+// A panel is a tile's height of rows of a, a strip a tile's width of columns of b. multiply_flat is the other road, for
+// few rows against a transposed b.
+#include "matmul.hpp"
+
+#include "matmul_microkernel.hpp"
+#include "matmul_pack.hpp"
+#include "parallel_for.hpp"
+#include "vector_math.hpp"
+
+namespace hominy::HOMINY_LEVEL {
+namespace {
+
+constexpr int64_t deepest_block = 256;          // of k: a strip of b stays in the first-level cache, a block of a in the second
+constexpr int64_t max_packed_rows = 2048;       // of a at a time,
+constexpr int64_t max_packed_columns = 2048;    // and of b: what lies packed in the last-level cache
+constexpr int64_t panels_in_cache = 12;         // of a, in one thread's second-level cache
+constexpr double least_task = 1 << 18;          // multiply-adds that repay handing a task to a thread
+constexpr int64_t max_tasks = 256;
+constexpr int64_t max_parts = 16;
+
+inline int64_t parts_of(int64_t size, int64_t part) { return (size + part - 1) / part; }
+inline int64_t round_up(int64_t size, int64_t multiple) { return parts_of(size, multiple) * multiple; }
+
+// One product, strides in bytes. bias[i * bias_row + j * bias_column]: transposing a product makes it run along rows.
+struct product {
+  int64_t m, k, n;
+  const char* a;
+  int64_t a_row, a_step;
+  const char* b;
+  int64_t b_step, b_column;
+  char* out;
+  int64_t out_row, out_column;
+  const char* bias;
+  int64_t bias_row, bias_column;
+  hominy_activation activation;
+};
+
+template <class T>
+void exchange(T& x, T& y) {
+  const T kept = x;
+  x = y;
+  y = kept;
+}
+
+// out^T = b^T a^T.
+void transpose_product(product& x) {
+  exchange(x.m, x.n);
+  exchange(x.a, x.b);
+  exchange(x.a_row, x.b_column);
+  exchange(x.a_step, x.b_step);
+  exchange(x.out_row, x.out_column);
+  exchange(x.bias_row, x.bias_column);
+}
+
+// ---- The plan: how a product is computed, from its shape and strides alone ------------------------------------------
+
+struct plan {
+  bool flat;            // by rows of a against columns of b
+  bool pack_a, pack_b;  // or read in place
+  int64_t m_block, n_block, k_span, k_block;
+  int log2_vectors;     // a strip's width
+  int64_t parts;        // of k, summed apart
+  int64_t scratch;      // bytes, for one part
+};
+
+// Row of a packed block of a, in bytes: an odd number of cache lines, so that a panel's rows fall into different sets.
+template <class T>
+int64_t packed_row(int64_t k) {
+  return (round_up(k * int64_t(sizeof(T)), 64) / 64 | 1) * 64;
+}
+
+template <class T>
+plan make_plan(const product& x) {
+  constexpr int64_t size = sizeof(T);
+  plan how{};
+  how.parts = x.m * x.n <= 128 * 128 && x.k >= 2048 && x.k >= 8 * maximum_of(x.m, x.n)
+                  ? minimum_of(max_parts, x.k / 512)
+                  : 1;
+  const int64_t k = parts_of(x.k, how.parts);
+  const bool b_along_k = x.b_step == size && x.b_column != size;
+  if (b_along_k && double(x.m) * (5 + double(k) / 160) < 0.4 * double(k)) {
+    how.flat = true;
+    how.pack_a = x.a_step != size;
+    how.scratch = how.pack_a ? x.m * packed_row<T>(k) : 0;
+    return how;
+  }
+  const bool small_b = double(k) * double(x.n) * size <= 64 * 1024;
+  const bool small_a = double(k) * double(x.m) * size <= 32 * 1024;
+  how.pack_b = x.b_column != size || !(small_b || x.m <= 48);
+  how.pack_a = x.n > 64 && !small_a;
+  how.m_block = parts_of(x.m, parts_of(x.m, max_packed_rows));
+  const int64_t rows = parts_of(how.m_block, parts_of(how.m_block, max_tile_rows));
+  how.log2_vectors = how.pack_b ? 1 : log2_widest_tile(rows);
+  const int64_t strip = lanes<T> << how.log2_vectors;
+  how.n_block = round_up(parts_of(x.n, parts_of(x.n, max_packed_columns)), strip);
+  const int64_t deepest = how.pack_b || small_b ? deepest_block : 64;
+  how.k_block = k ? parts_of(k, parts_of(k, deepest)) : 0;
+  how.k_span = how.pack_b ? how.k_block : k;
+  if (how.pack_a) how.scratch += how.m_block * packed_row<T>(how.k_span);
+  if (how.pack_b) how.scratch += how.n_block * how.k_span * size;
+  return how;
+}
+
+// Whether the transposed product is the better one: rows of out contiguous, and no strip mostly empty.
+template <class T>
+bool better_transposed(const product& x) {
+  constexpr int64_t size = sizeof(T);
+  const bool narrow = x.n <= lanes<T> / 2 && x.n < x.m;
+  const bool out_along_columns = x.out_row == size && x.out_column != size && x.m > lanes<T> / 2;
+  return narrow || out_along_columns;
+}
+
+// ---- Activation -----------------------------------------------------------------------------------------------------
+
+template <class T, class F>
+void map_rows(char* x, int64_t row_stride, int64_t rows, int64_t vectors, F f) {
+  for (int64_t i = 0; i < rows; i++)
+    for (int64_t j = 0; j < vectors; j++) {
+      T* p = (T*)(x + i * row_stride) + j * lanes<T>;
+      store(p, f(load(p)));
+    }
+}
+
+// x: (rows, vectors * lanes), in place.
+template <class T>
+void activate(hominy_activation activation, char* x, int64_t row_stride, int64_t rows, int64_t vectors) {
+  const auto map = [&](auto f) { map_rows<T>(x, row_stride, rows, vectors, f); };
+  switch (activation) {
+    case HOMINY_ACTIVATION_NONE:
+      return;
+    case HOMINY_ACTIVATION_RELU:
+      return map([](vec<T> v) { return at_least<T>(v, vec<T>{}); });
+    case HOMINY_ACTIVATION_SIGMOID:
+      return map([](vec<T> v) { return sigmoid<T>(v); });
+    case HOMINY_ACTIVATION_TANH:
+      return map([](vec<T> v) { return tanh<T>(v); });
+    case HOMINY_ACTIVATION_GELU:
+      return map([](vec<T> v) { return T(0.5) * v * (T(1) + erf<T>(v * T(0.70710678118654752440))); });
+    case HOMINY_ACTIVATION_SILU:
+      return map([](vec<T> v) { return v * sigmoid<T>(v); });
+  }
+}
+
+// ---- One thread's share ---------------------------------------------------------------------------------------------
+
+// rows x columns elements between a contiguous tile, `tile_row` elements a row, and a block of any strides.
+template <class T>
+void gather(T* tile, int64_t tile_row, const char* from, int64_t row_stride, int64_t column_stride, int64_t rows,
+            int64_t columns) {
+  for (int64_t i = 0; i < rows; i++, tile += tile_row, from += row_stride)
+    if (column_stride == int64_t(sizeof(T))) copy_elements(tile, (const T*)from, columns);
+    else
+      for (int64_t j = 0; j < columns; j++) tile[j] = load_scalar<T>(from + j * column_stride);
+}
+template <class T>
+void scatter(char* to, int64_t row_stride, int64_t column_stride, const T* tile, int64_t tile_row, int64_t rows,
+             int64_t columns) {
+  for (int64_t i = 0; i < rows; i++, tile += tile_row, to += row_stride)
+    if (column_stride == int64_t(sizeof(T))) copy_elements((T*)to, tile, columns);
+    else
+      for (int64_t j = 0; j < columns; j++) memcpy(to + j * column_stride, tile + j, sizeof(T));
+}
+
+// `count` rows dealt into panels of nearly equal height: the first `taller` of them have one row more.
+struct panel_list {
+  int64_t count, height, taller;
+  explicit panel_list(int64_t rows) {
+    count = parts_of(rows, max_tile_rows);
+    height = rows / count;
+    taller = rows % count;
+  }
+  int64_t begin(int64_t panel) const { return panel * height + minimum_of(panel, taller); }
+  int64_t rows(int64_t panel) const { return height + (panel < taller); }
+};
+
+// The operands of a block as the tile kernels find them, packed or in place. a: panel at row i from the block's first at
+// a + i * a_pitch, its rows a_row apart; b: strip at column j at b + j * b_pitch.
+struct sources {
+  const char* a;
+  int64_t a_pitch, a_row, a_step;
+  bool a_in_panels;  // a_row apart are elements, and a_step is the panel's height
+  const char* b;
+  int64_t b_pitch, b_step;
+  bool b_in_strips;  // b_step is the strip's width
+};
+
+// The share of out in panels [panel, panel_end) and columns [column, column_end) of a block of `depth` steps of k.
+// x.out and x.bias are the block's; x.n its columns.
+template <class T>
+void multiply_block(const product& x, const plan& how, const sources& from, const panel_list& panels, int64_t depth,
+                    bool first, bool last, int64_t panel, int64_t panel_end, int64_t column, int64_t column_end) {
+  constexpr int64_t size = sizeof(T);
+  alignas(64) T edge[deepest_block * lanes<T>];              // a strip of b that ends within a vector, filled up
+  alignas(64) T staged[max_accumulators * lanes<T>];         // a tile of out, where it cannot be written in place
+  alignas(64) T bias_row[max_tile_vectors * lanes<T>] = {};  // what a strip's sums start from
+  for (int64_t k0 = 0; k0 < depth || k0 == 0; k0 += how.k_block) {
+    const int64_t k = minimum_of(how.k_block, depth - k0);
+    const bool starts = first && k0 == 0, ends = last && k0 + k == depth;
+    int64_t columns;
+    for (int64_t j0 = column; j0 < column_end; j0 += columns) {
+      const int64_t left = column_end - j0;
+      int log2_vectors = how.log2_vectors;
+      while (log2_vectors > 0 && left < (lanes<T> << log2_vectors)) log2_vectors--;
+      const int64_t vectors = int64_t(1) << log2_vectors, width = vectors * lanes<T>;
+      const bool narrow = left < width;
+      columns = narrow ? left : width;
+
+      const char* b = from.b + j0 * from.b_pitch;
+      int64_t b_step = from.b_step;
+      if (from.b_in_strips) {
+        b_step = width * size;
+        b += k0 * b_step;
+      } else if (narrow) {
+        pack_rows(edge, width, b + k0 * b_step, b_step, size, k, columns);
+        b = (const char*)edge;
+        b_step = width * size;
+      } else {
+        b += k0 * b_step;
+      }
+      const int64_t ahead = from.b_in_strips ? 4 * b_step : width * size;
+      if (starts && x.bias && !x.bias_row)
+        gather(bias_row, width, x.bias + j0 * x.bias_column, 0, x.bias_column, 1, columns);
+
+      for (int64_t r = panel; r < panel_end; r++) {
+        const int64_t i0 = panels.begin(r), rows = panels.rows(r);
+        const int64_t a_step = from.a_in_panels ? rows * size : from.a_step;
+        const char* a = from.a + i0 * from.a_pitch + k0 * a_step;
+        char* const out = x.out + i0 * x.out_row + j0 * x.out_column;
+        const bool in_place = !narrow && x.out_column == size;
+        char* const c = in_place ? out : (char*)staged;
+        const int64_t c_row = in_place ? x.out_row : width * size;
+        const char* start = c;
+        int64_t start_row = c_row;
+        if (!starts) {
+          if (!in_place) gather(staged, width, out, x.out_row, x.out_column, rows, columns);
+        } else if (x.bias && x.bias_row) {
+          for (int64_t i = 0; i < rows; i++)
+            for (int64_t j = 0; j < width; j++)
+              staged[i * width + j] = load_scalar<T>(x.bias + (i0 + i) * x.bias_row);
+          start = (const char*)staged;
+          start_row = width * size;
+        } else {
+          start = (const char*)bias_row;
+          start_row = 0;
+        }
+        tiles<T>.by[log2_vectors][rows](k, a, from.a_row, a_step, b, b_step, ahead, start, start_row, c, c_row);
+        if (ends) activate<T>(x.activation, c, c_row, rows, vectors);
+        if (!in_place) scatter(out, x.out_row, x.out_column, staged, width, rows, columns);
+      }
+    }
+    if (k == 0) break;
+  }
+}
+
+// ---- One product ----------------------------------------------------------------------------------------------------
+
+// out is cut into a grid of tasks: panels x strips each, near-square, small enough to occupy many threads and large
+// enough to be worth a thread's while. No sum is cut, so the grid may be anything.
+struct task_grid {
+  int64_t panels, strips, down, across;
+  task_grid(double work, const panel_list& rows, int64_t strip_count, int64_t strip_width) {
+    const int64_t wanted = work < 2 * least_task ? 1 : minimum_of(max_tasks, int64_t(work / least_task));
+    panels = wanted == 1 ? rows.count : minimum_of(rows.count, panels_in_cache);
+    strips = strip_count;
+    for (;;) {
+      down = parts_of(rows.count, panels);
+      across = parts_of(strip_count, strips);
+      if (down * across >= wanted || (panels == 1 && strips == 1)) break;
+      if (panels == 1 || (strips > 1 && strips * strip_width >= panels * rows.height)) strips = parts_of(strips, 2);
+      else panels = parts_of(panels, 2);
+    }
+  }
+};
+
+template <class T>
+void pack_a_block(char* to, const sources& from, const panel_list& panels, const product& x, int64_t i, int64_t p,
+                  int64_t depth, int64_t panel) {
+  const int64_t i0 = panels.begin(panel), rows = panels.rows(panel);
+  const char* source = x.a + (i + i0) * x.a_row + p * x.a_step;
+  if (from.a_in_panels)
+    pack_rows((T*)(to + i0 * from.a_pitch), rows, source, x.a_step, x.a_row, depth, rows);
+  else
+    for (int64_t r = 0; r < rows; r++)
+      copy_elements((T*)(to + (i0 + r) * from.a_pitch), (const T*)(source + r * x.a_row), depth);
+}
+
+template <class T>
+void multiply(const product& x, const plan& how, char* scratch) {
+  constexpr int64_t size = sizeof(T);
+  const int64_t strip = lanes<T> << how.log2_vectors;
+  char* const packed_b = scratch;
+  char* const packed_a = scratch + (how.pack_b ? how.n_block * how.k_span * size : 0);
+  for (int64_t j = 0; j < x.n; j += how.n_block)
+    for (int64_t i = 0; i < x.m; i += how.m_block)
+      for (int64_t p = 0; p < x.k || p == 0; p += how.k_span) {
+        const int64_t m = minimum_of(how.m_block, x.m - i), n = minimum_of(how.n_block, x.n - j);
+        const int64_t depth = minimum_of(how.k_span, x.k - p);
+        const panel_list panels(m);
+        const int64_t strips = parts_of(n, strip);
+        const task_grid grid(double(m) * double(n) * double(depth), panels, strips, strip);
+        const bool serial = grid.down * grid.across == 1;
+
+        product block = x;
+        block.out += i * x.out_row + j * x.out_column;
+        if (x.bias) block.bias += i * x.bias_row + j * x.bias_column;
+        block.n = n;
+        sources from{};
+        from.a_in_panels = how.pack_a && x.a_step != size;
+        from.b_in_strips = how.pack_b;
+        if (!how.pack_a) {
+          from.a = x.a + i * x.a_row + p * x.a_step;
+          from.a_pitch = from.a_row = x.a_row;
+          from.a_step = x.a_step;
+        } else {
+          from.a = packed_a;
+          from.a_pitch = from.a_in_panels ? depth * size : packed_row<T>(how.k_span);
+          from.a_row = from.a_in_panels ? size : from.a_pitch;
+          from.a_step = size;
+        }
+        from.b = how.pack_b ? packed_b : x.b + j * x.b_column + p * x.b_step;
+        from.b_pitch = how.pack_b ? depth * size : size;
+        from.b_step = x.b_step;
+
+        if (how.pack_a || how.pack_b) {
+          const int64_t strips_to_pack = how.pack_b ? strips : 0, panels_to_pack = how.pack_a ? panels.count : 0;
+          const int64_t items = strips_to_pack + panels_to_pack;
+          const int64_t tasks = serial ? 1 : minimum_of<int64_t>(16, items);
+          parallel_for(tasks, [&](int64_t task) {
+            for (int64_t item = items * task / tasks; item < items * (task + 1) / tasks; item++) {
+              if (item >= strips_to_pack) {
+                pack_a_block<T>(packed_a, from, panels, x, i, p, depth, item - strips_to_pack);
+                continue;
+              }
+              int64_t columns;
+              for (int64_t j0 = item * strip, end = minimum_of(n, j0 + strip); j0 < end; j0 += columns) {
+                const int64_t width = end - j0 >= strip ? strip : lanes<T>;  // as multiply_block walks them
+                columns = minimum_of(width, end - j0);
+                pack_rows((T*)(packed_b + j0 * from.b_pitch), width, x.b + (j + j0) * x.b_column + p * x.b_step,
+                          x.b_step, x.b_column, depth, columns);
+              }
+            }
+          });
+        }
+        parallel_for(grid.down * grid.across, [&](int64_t task) {
+          const int64_t panel = task / grid.across * grid.panels, first = task % grid.across * grid.strips;
+          multiply_block<T>(block, how, from, panels, depth, p == 0, p + depth == x.k, panel,
+                            minimum_of(panels.count, panel + grid.panels), first * strip,
+                            minimum_of(n, (first + grid.strips) * strip));
+        });
+        if (depth == 0) break;
+      }
+}
+
+// Few rows of a against columns of b that lie along k, as in a layer's y = x W^T.
+template <class T>
+void multiply_flat(const product& x, const plan& how, char* scratch) {
+  const char* a = x.a;
+  int64_t a_row = x.a_row;
+  if (how.pack_a) {
+    a = scratch;
+    a_row = packed_row<T>(x.k);
+    for (int64_t i = 0; i < x.m; i++)
+      gather((T*)(scratch + i * a_row), 0, x.a + i * x.a_row, 0, x.a_step, 1, x.k);
+  }
+  const int64_t groups = parts_of(x.n, dot_columns);
+  const double work = double(x.m) * double(x.n) * double(x.k);
+  const int64_t wanted = work < 2 * least_task ? 1 : minimum_of(max_tasks, int64_t(work / least_task));
+  const int64_t tasks = minimum_of(groups, wanted);
+  parallel_for(tasks, [&](int64_t task) {
+    alignas(64) T sums[round_up(dot_rows * dot_columns, lanes<T>)] = {};
+    for (int64_t group = groups * task / tasks; group < groups * (task + 1) / tasks; group++) {
+      const int64_t j0 = group * dot_columns, columns = minimum_of<int64_t>(dot_columns, x.n - j0);
+      for (int64_t i0 = 0; i0 < x.m; i0 += dot_rows) {
+        const int64_t rows = minimum_of<int64_t>(dot_rows, x.m - i0);
+        dots<T>.by[rows][columns](x.k, a + i0 * a_row, a_row, x.b + j0 * x.b_column, x.b_column, sums);
+        if (x.bias)
+          for (int64_t i = 0; i < rows; i++)
+            for (int64_t j = 0; j < columns; j++)
+              sums[i * columns + j] += load_scalar<T>(x.bias + (i0 + i) * x.bias_row + (j0 + j) * x.bias_column);
+        activate<T>(x.activation, (char*)sums, 0, 1, parts_of(rows * columns, lanes<T>));
+        scatter(x.out + i0 * x.out_row + j0 * x.out_column, x.out_row, x.out_column, sums, columns, rows, columns);
+      }
+    }
+  });
+}
+
+template <class T>
+void multiply_part(const product& x, const plan& how, char* scratch) {
+  if (how.flat) multiply_flat<T>(x, how, scratch);
+  else multiply<T>(x, how, scratch);
+}
+
+// A small out and a long k: `parts` products into scratch, side by side, then their sum in order.
+template <class T>
+void multiply_split(const product& x, const plan& how, char* scratch) {
+  constexpr int64_t size = sizeof(T);
+  const int64_t padded = round_up(x.n, lanes<T>), partial_bytes = x.m * padded * size;
+  char* const rest = scratch + how.parts * partial_bytes;
+  const int64_t depth = parts_of(x.k, how.parts);
+  parallel_for(how.parts, [&](int64_t part) {
+    product partial = x;
+    const int64_t p = minimum_of(x.k, part * depth);
+    partial.k = minimum_of(depth, x.k - p);
+    partial.a += p * x.a_step;
+    partial.b += p * x.b_step;
+    partial.out = scratch + part * partial_bytes;
+    partial.out_row = padded * size;
+    partial.out_column = size;
+    partial.bias = nullptr;
+    partial.activation = HOMINY_ACTIVATION_NONE;
+    multiply_part<T>(partial, how, rest + part * how.scratch);
+  });
+  for (int64_t i = 0; i < x.m; i++) {
+    char* const row = scratch + i * padded * size;
+    if (x.bias)
+      for (int64_t j = 0; j < x.n; j++) {
+        T* const sum = (T*)row + j;
+        *sum += load_scalar<T>(x.bias + i * x.bias_row + j * x.bias_column);
+      }
+    for (int64_t j = 0; j < padded; j += lanes<T>) {
+      vec<T> sum = load((T*)row + j);
+      for (int64_t part = 1; part < how.parts; part++) sum += load((T*)(row + part * partial_bytes) + j);
+      store((T*)row + j, sum);
+    }
+    activate<T>(x.activation, row, 0, 1, padded / lanes<T>);
+    scatter(x.out + i * x.out_row, x.out_row, x.out_column, (T*)row, padded, 1, x.n);
+  }
+}
+
+// ---- The call -------------------------------------------------------------------------------------------------------
+
+// The batch's dimensions that are left after folding, outermost first, and one product of it.
+struct batch_of_products {
+  int64_t items;
+  int32_t ndim;
+  int64_t shape[HOMINY_MAX_NDIM], a[HOMINY_MAX_NDIM], b[HOMINY_MAX_NDIM], out[HOMINY_MAX_NDIM];  // strides
+  product first;
+  plan how;
+  int64_t scratch;  // of one product
+};
+
+// Checks the descriptors and fills in all but the activation; bias may be NULL.
+template <class T>
+hominy_status read_descriptors(const hominy_tensor* a, const hominy_tensor* b, const hominy_tensor* bias,
+                               const hominy_tensor* out, batch_of_products& batch) {
+  constexpr int64_t size = sizeof(T);
+  const int32_t ndim = out->ndim;
+  if (ndim < 2 || ndim > HOMINY_MAX_NDIM || a->ndim != ndim || b->ndim != ndim) return HOMINY_BAD_SHAPE;
+  const int32_t rows = ndim - 2, columns = ndim - 1;
+  product& x = batch.first;
+  x = {};
+  x.m = out->shape[rows];
+  x.n = out->shape[columns];
+  x.k = a->shape[columns];
+  if (a->shape[rows] != x.m || b->shape[columns] != x.n || b->shape[rows] != x.k) return HOMINY_BAD_SHAPE;
+  if (x.m < 0 || x.n < 0 || x.k < 0) return HOMINY_BAD_SHAPE;
+  x.a = (const char*)a->data;
+  x.b = (const char*)b->data;
+  x.out = (char*)out->data;
+  x.a_row = a->strides[rows];
+  x.a_step = a->strides[columns];
+  x.b_step = b->strides[rows];
+  x.b_column = b->strides[columns];
+  x.out_row = out->strides[rows];
+  x.out_column = out->strides[columns];
+  if (bias) {
+    if (bias->dtype != out->dtype) return HOMINY_BAD_DTYPE;
+    if (bias->ndim != 1 || bias->shape[0] != x.n) return HOMINY_BAD_SHAPE;
+    x.bias = (const char*)bias->data;
+    x.bias_column = bias->strides[0];
+  }
+
+  batch.items = 1;
+  batch.ndim = 0;
+  int64_t bytes = size;
+  for (int32_t d = ndim - 1; d >= 0; d--)
+    if (out->shape[d] > 0 && __builtin_mul_overflow(bytes, out->shape[d], &bytes)) return HOMINY_OVERFLOW;
+  if (x.k > INT64_MAX / 128 / size) return HOMINY_OVERFLOW;
+  for (int32_t d = 0; d < rows; d++) {
+    const int64_t extent = out->shape[d];
+    if (a->shape[d] != extent || b->shape[d] != extent || extent < 0) return HOMINY_BAD_SHAPE;
+    batch.items *= extent;
+    if (extent == 1) continue;
+    batch.shape[batch.ndim] = extent;
+    batch.a[batch.ndim] = a->strides[d];
+    batch.b[batch.ndim] = b->strides[d];
+    batch.out[batch.ndim] = out->strides[d];
+    batch.ndim++;
+  }
+  if (batch.items == 0 || x.m == 0 || x.n == 0) {
+    batch.items = 0;
+    return HOMINY_OK;
+  }
+  // Batches of rows against one b are one taller product.
+  while (batch.ndim > 0) {
+    const int32_t d = batch.ndim - 1;
+    const bool folds = x.m == 1 || (batch.a[d] == x.m * x.a_row && batch.out[d] == x.m * x.out_row);
+    if (batch.b[d] != 0 || !folds) break;
+    if (x.m == 1) {
+      x.a_row = batch.a[d];
+      x.out_row = batch.out[d];
+    }
+    x.m *= batch.shape[d];
+    batch.items /= batch.shape[d];
+    batch.ndim--;
+  }
+  // The stride of a dimension of size 1 says nothing: let it look contiguous.
+  if (x.n == 1) x.b_column = x.out_column = size;
+  if (x.k == 1) x.a_step = size;
+  if (x.m == 1) x.a_row = x.out_row = 0;
+  if (better_transposed<T>(x)) {
+    transpose_product(x);
+    for (int32_t d = 0; d < batch.ndim; d++) exchange(batch.a[d], batch.b[d]);
+  }
+  batch.how = make_plan<T>(x);
+  batch.scratch = round_up(batch.how.scratch, 64);
+  batch.how.scratch = batch.scratch;
+  if (batch.how.parts > 1)
+    batch.scratch = batch.how.parts * (batch.scratch + x.m * round_up(x.n, lanes<T>) * size);
+  return HOMINY_OK;
+}
+
+// Whether threads take whole products of the batch, rather than share each.
+bool deals_out_products(const batch_of_products& batch) {
+  const product& x = batch.first;
+  return batch.items >= 4 && double(x.m) * double(x.n) * double(x.k) <= 512.0 * 512 * 512;
+}
+
+template <class T>
+int64_t workspace_size_of(const hominy_tensor* a, const hominy_tensor* b, const hominy_tensor* out) {
+  batch_of_products batch;
+  if (read_descriptors<T>(a, b, nullptr, out, batch) != HOMINY_OK || batch.items == 0) return 0;
+  return batch.scratch * (deals_out_products(batch) ? minimum_of<int64_t>(num_threads(), batch.items) : 1);
+}
+
+template <class T>
+hominy_status matmul_of(const hominy_tensor* a, const hominy_tensor* b, const hominy_tensor* bias,
+                        hominy_activation activation, const hominy_tensor* out, char* workspace,
+                        int64_t workspace_size) {
+  batch_of_products batch;
+  const hominy_status status = read_descriptors<T>(a, b, bias, out, batch);
+  if (status != HOMINY_OK || batch.items == 0) return status;
+  if (workspace_size < batch.scratch || (batch.scratch > 0 && !workspace)) return HOMINY_NO_WORKSPACE;
+  product& x = batch.first;
+  x.activation = activation;
+
+  const auto multiply_item = [&](int64_t item, char* scratch) {
+    product one = x;
+    for (int32_t d = batch.ndim - 1; d >= 0; d--) {
+      const int64_t index = item % batch.shape[d];
+      item /= batch.shape[d];
+      one.a += index * batch.a[d];
+      one.b += index * batch.b[d];
+      one.out += index * batch.out[d];
+    }
+    if (batch.how.parts > 1) multiply_split<T>(one, batch.how, scratch);
+    else multiply_part<T>(one, batch.how, scratch);
+  };
+  if (!deals_out_products(batch)) {
+    for (int64_t item = 0; item < batch.items; item++) multiply_item(item, workspace);
+    return HOMINY_OK;
+  }
+  // Each worker has scratch of its own and takes the next few products until none are left.
+  const double work = double(x.m) * double(x.n) * double(x.k);
+  const int64_t some = maximum_of<int64_t>(1, minimum_of<int64_t>(batch.items / 4, int64_t(least_task / (work + 1))));
+  int64_t workers = minimum_of<int64_t>(num_threads(), parts_of(batch.items, some));
+  if (work * double(batch.items) < 2 * least_task) workers = 1;
+  if (batch.scratch > 0) workers = minimum_of(workers, workspace_size / batch.scratch);
+  int64_t next = 0;
+  parallel_for(workers, [&](int64_t worker) {
+    for (;;) {
+      const int64_t item = __atomic_fetch_add(&next, some, __ATOMIC_RELAXED);
+      if (item >= batch.items) return;
+      for (int64_t t = item; t < minimum_of(batch.items, item + some); t++)
+        multiply_item(t, workspace + worker * batch.scratch);
+    }
+  });
+  return HOMINY_OK;
+}
+
+}  // namespace
+
+int64_t matmul_workspace_size(const hominy_tensor* a, const hominy_tensor* b, const hominy_tensor* out) {
+  if (out->dtype == HOMINY_FLOAT32) return workspace_size_of<float>(a, b, out);
+  if (out->dtype == HOMINY_FLOAT64) return workspace_size_of<double>(a, b, out);
+  return 0;
+}
+
+hominy_status matmul(const hominy_tensor* a, const hominy_tensor* b, const hominy_tensor* bias,
+                     hominy_activation activation, const hominy_tensor* out, void* workspace, int64_t workspace_size) {
+  if (a->dtype != out->dtype || b->dtype != out->dtype) return HOMINY_BAD_DTYPE;
+  if (activation < HOMINY_ACTIVATION_NONE || activation > HOMINY_ACTIVATION_SILU) return HOMINY_BAD_VALUE;
+  if (out->dtype == HOMINY_FLOAT32)
+    return matmul_of<float>(a, b, bias, activation, out, (char*)workspace, workspace_size);
+  if (out->dtype == HOMINY_FLOAT64)
+    return matmul_of<double>(a, b, bias, activation, out, (char*)workspace, workspace_size);
+  return HOMINY_BAD_DTYPE;
+}
+
+}  // namespace hominy::HOMINY_LEVEL

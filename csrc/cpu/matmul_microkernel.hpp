@@ -1,0 +1,146 @@
+// The innermost loops of the matrix product: a tile of out held in registers. Two shapes of them:
+//
+//   multiply_tile  walks down k, one row of b and one column of a at a time: an outer product a step. b's rows must be
+//                  contiguous; a may have any strides.
+//   multiply_dots  walks along k a vector at a time: rows of a against columns of b, both contiguous along k. It spares
+//                  packing (a transposition) where the product is too flat to repay one.
+//
+// Both are templates over the tile's height, so that a product of 16 rows takes two panels of 8 and not 14 + 2.
+// docs/kernels/matmul.md says how the sizes were found.
+#pragma once
+#include "vector.hpp"
+
+namespace hominy::HOMINY_LEVEL {
+namespace {
+
+// Registers for the tile itself; the others hold a row of b and an element of a.
+constexpr int max_accumulators = vector_registers == 32 ? 28 : 12;
+constexpr int max_tile_rows = max_accumulators / 2;
+constexpr int max_tile_vectors = 8;
+
+template <class T>
+inline T load_scalar(const char* p) {
+  T x;
+  memcpy(&x, p, sizeof(T));
+  return x;
+}
+
+// c = start + a @ b. a: (rows, k), b: (k, vectors * lanes), start and c: (rows, vectors * lanes).
+// Strides are in bytes. start may be c itself (a later block of k), one row of stride 0 (bias, zeros), or anything else.
+// `ahead`: where the bytes of b that are wanted next lie, from the ones in use; they are fetched into the cache.
+template <class T>
+using tile_kernel = void (*)(int64_t k, const char* a, int64_t a_row, int64_t a_step, const char* b, int64_t b_step,
+                             int64_t ahead, const char* start, int64_t start_row, char* c, int64_t c_row);
+
+template <class T, int rows, int vectors>
+void multiply_tile(int64_t k, const char* a, int64_t a_row, int64_t a_step, const char* b, int64_t b_step,
+                   int64_t ahead, const char* start, int64_t start_row, char* c, int64_t c_row) {
+  vec<T> sum[rows][vectors];
+#pragma GCC unroll 16
+  for (int i = 0; i < rows; i++)
+#pragma GCC unroll 8
+    for (int j = 0; j < vectors; j++) sum[i][j] = load((const T*)(start + i * start_row) + j * lanes<T>);
+  for (int64_t p = 0; p < k; p++) {
+    vec<T> b_row[vectors];
+#pragma GCC unroll 8
+    for (int j = 0; j < vectors; j++) {
+      b_row[j] = load((const T*)b + j * lanes<T>);
+      __builtin_prefetch(b + ahead + j * vector_bytes);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; i++) {
+      const T x = load_scalar<T>(a + i * a_row);
+#pragma GCC unroll 8
+      for (int j = 0; j < vectors; j++) sum[i][j] += x * b_row[j];
+    }
+    a += a_step;
+    b += b_step;
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < rows; i++)
+#pragma GCC unroll 8
+    for (int j = 0; j < vectors; j++) store((T*)(c + i * c_row) + j * lanes<T>, sum[i][j]);
+}
+
+// by[log2(vectors)][rows]: every tile that fits the registers; the widest for a height is widest_tile(rows).
+template <class T>
+struct tile_kernels {
+  tile_kernel<T> by[4][max_tile_rows + 1] = {};
+  constexpr tile_kernels() { fill<max_tile_rows>(); }
+  template <int rows>
+  constexpr void fill() {
+    by[0][rows] = multiply_tile<T, rows, 1>;
+    by[1][rows] = multiply_tile<T, rows, 2>;
+    if constexpr (rows * 4 <= max_accumulators) by[2][rows] = multiply_tile<T, rows, 4>;
+    if constexpr (rows * 8 <= max_accumulators) by[3][rows] = multiply_tile<T, rows, 8>;
+    if constexpr (rows > 1) fill<rows - 1>();
+  }
+};
+template <class T>
+constexpr tile_kernels<T> tiles{};
+
+inline int log2_widest_tile(int64_t rows) {
+  return rows * 8 <= max_accumulators ? 3 : rows * 4 <= max_accumulators ? 2 : 1;
+}
+
+constexpr int dot_rows = vector_registers == 32 ? 4 : 3;
+constexpr int dot_columns = vector_registers == 32 ? 6 : 3;
+
+// A vector's sum, by halves: lane l + lane l + lanes/2 first.
+template <class T, int n>
+inline T sum_of_lanes(const T* x) {
+  typedef T half __attribute__((vector_size(n / 2 * sizeof(T)), aligned(sizeof(T)), may_alias));
+  if constexpr (n == 2) {
+    return x[0] + x[1];
+  } else {
+    const half sum = *(const half*)x + *(const half*)(x + n / 2);
+    T halves[n / 2];
+    memcpy(halves, &sum, sizeof(sum));
+    return sum_of_lanes<T, n / 2>(halves);
+  }
+}
+
+// sums[i * columns + j] = a[i] . b[j]. a: (rows, k), b: (columns, k), both contiguous along k.
+template <class T>
+using dots_kernel = void (*)(int64_t k, const char* a, int64_t a_row, const char* b, int64_t b_column, T* sums);
+
+template <class T, int rows, int columns>
+void multiply_dots(int64_t k, const char* a, int64_t a_row, const char* b, int64_t b_column, T* sums) {
+  vec<T> sum[rows][columns] = {};
+  const auto step = [&](auto load_next) {
+    vec<T> x[rows];
+#pragma GCC unroll 8
+    for (int i = 0; i < rows; i++) x[i] = load_next((const T*)(a + i * a_row));
+#pragma GCC unroll 8
+    for (int j = 0; j < columns; j++) {
+      const vec<T> y = load_next((const T*)(b + j * b_column));
+#pragma GCC unroll 8
+      for (int i = 0; i < rows; i++) sum[i][j] += x[i] * y;
+    }
+    a += vector_bytes;
+    b += vector_bytes;
+  };
+  for (; k >= lanes<T>; k -= lanes<T>) step([](const T* p) { return load(p); });
+  if (k > 0) step([k](const T* p) { return load_partial(p, k); });
+#pragma GCC unroll 8
+  for (int i = 0; i < rows; i++)
+#pragma GCC unroll 8
+    for (int j = 0; j < columns; j++) sums[i * columns + j] = sum_of_lanes<T, lanes<T>>((const T*)&sum[i][j]);
+}
+
+template <class T>
+struct dots_kernels {
+  dots_kernel<T> by[dot_rows + 1][dot_columns + 1] = {};
+  constexpr dots_kernels() { fill<dot_rows, dot_columns>(); }
+  template <int rows, int columns>
+  constexpr void fill() {
+    by[rows][columns] = multiply_dots<T, rows, columns>;
+    if constexpr (columns > 1) fill<rows, columns - 1>();
+    else if constexpr (rows > 1) fill<rows - 1, dot_columns>();
+  }
+};
+template <class T>
+constexpr dots_kernels<T> dots{};
+
+}  // namespace
+}  // namespace hominy::HOMINY_LEVEL

@@ -1,0 +1,356 @@
+// The thread pool: one job at a time, whose tasks the caller and the workers claim one by one from a shared counter.
+//
+// A worker takes part in a job only through a seat. The caller fills in the job, then publishes a number of seats in
+// `state`; a worker takes one (seats - 1, active + 1) in one atomic step, and only then looks at the job. When the tasks
+// are all claimed the remaining seats are removed, and the caller returns once nobody is active. So a worker that comes
+// late finds no seat and touches nothing, a worker that holds an old view of `state` fails its exchange or takes a seat
+// of the newer job (which is as good), and the caller never waits for a worker that has not woken up yet.
+//
+// Nothing here is ever destroyed: workers are detached and the pool is leaked, so that a process may end at any moment.
+// What a fork leaves behind in the child (a pool whose workers do not exist) is abandoned, not repaired.
+#include "parallel_for.hpp"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <fstream>
+#include <mutex>
+#include <new>
+#include <string>
+#include <thread>
+
+#if defined(__unix__) || defined(__APPLE__)
+#include <pthread.h>
+#include <signal.h>
+#endif
+#if defined(__linux__)
+#include <sched.h>
+#endif
+#if defined(__SSE2__) || defined(_M_X64)
+#include <emmintrin.h>
+#endif
+
+namespace hominy {
+namespace {
+
+constexpr int max_threads = 1024;
+
+// How long an idle worker stays hot before it sleeps: it bridges the gaps between the calls of a training step (waking it
+// costs the caller some 8 us). It yields its CPU now and then: with a busy neighbour on a machine of two CPUs, worker and
+// caller end up on the same one, and a job of 10 us took 217 us behind a worker that spun without yielding.
+constexpr auto worker_spin = std::chrono::microseconds(200);
+// How long a caller waits hot for the tasks that others still run. It never yields (a neighbour would keep the CPU for a
+// whole time slice), it sleeps, which lets a worker on the same CPU go on.
+constexpr auto caller_spin = std::chrono::microseconds(50);
+
+// The object behind `slot`, made on first use. No lock, so that a fork in the middle cannot leave one held.
+template <class T>
+T& leaked_once(std::atomic<T*>& slot) {
+  T* known = slot.load(std::memory_order_acquire);
+  if (known) return *known;
+  T* fresh = new T;
+  if (slot.compare_exchange_strong(known, fresh, std::memory_order_acq_rel, std::memory_order_acquire)) return *fresh;
+  delete fresh;
+  return *known;
+}
+
+// ---- How many threads -----------------------------------------------------------------------------------------------
+
+// CPUs that this process may be scheduled on.
+int cpus_by_affinity() {
+#if defined(__linux__)
+  for (int bits = 1024; bits <= 1 << 20; bits *= 2) {  // the call fails on a mask smaller than the kernel's
+    cpu_set_t* mask = CPU_ALLOC(bits);
+    if (!mask) break;
+    const size_t size = CPU_ALLOC_SIZE(bits);
+    const int count = sched_getaffinity(0, size, mask) == 0 ? CPU_COUNT_S(size, mask) : 0;
+    CPU_FREE(mask);
+    if (count > 0) return count;
+  }
+#endif
+  return 0;
+}
+
+// CPUs' worth of time that the cgroups of this process (its own and every parent) allow, or 0 for no limit.
+double cpus_by_quota() {
+  double least = 0;
+#if defined(__linux__)
+  const auto limit = [&](double quota, double period) {
+    if (quota > 0 && period > 0 && (least == 0 || quota / period < least)) least = quota / period;
+  };
+  std::ifstream groups("/proc/self/cgroup");
+  for (std::string line; std::getline(groups, line);) {  // "id:controllers:path"; the path may be the host's view
+    const size_t first = line.find(':'), second = line.find(':', first + 1);
+    if (first == std::string::npos || second == std::string::npos) continue;
+    const std::string controllers = "," + line.substr(first + 1, second - first - 1) + ",";
+    const bool version2 = controllers == ",,";
+    if (!version2 && controllers.find(",cpu,") == std::string::npos) continue;
+    for (std::string path = line.substr(second + 1);; path.erase(path.rfind('/'))) {
+      if (path == "/") path.clear();
+      double quota = 0, period = 0;
+      if (version2) {  // "max 100000" stops the first extraction: no limit
+        std::ifstream("/sys/fs/cgroup" + path + "/cpu.max") >> quota >> period;
+      } else {
+        std::ifstream("/sys/fs/cgroup/cpu" + path + "/cpu.cfs_quota_us") >> quota;
+        std::ifstream("/sys/fs/cgroup/cpu" + path + "/cpu.cfs_period_us") >> period;
+      }
+      limit(quota, period);
+      if (path.find('/') == std::string::npos) break;
+    }
+  }
+#endif
+  return least;
+}
+
+struct thread_default {
+  int cpus;     // more threads than this would take turns
+  int threads;  // the pool's size unless set_num_threads is called
+  char reason[192];
+
+  thread_default() {
+    const int mask = cpus_by_affinity();
+    const double quota = cpus_by_quota();
+    cpus = mask > 0 ? mask : std::max(1, int(std::thread::hardware_concurrency()));
+    const char* plural = cpus == 1 ? "" : "s";
+    if (quota > 0 && quota <= cpus - 1) {
+      snprintf(reason, sizeof reason, "cgroup quota of %.4g of %d CPUs", quota, cpus);
+      cpus = int(quota) + (quota > int(quota));
+    } else if (mask > 0) {
+      snprintf(reason, sizeof reason, "%d CPU%s in the affinity mask", cpus, plural);
+    } else {
+      snprintf(reason, sizeof reason, "%d CPU%s in the machine", cpus, plural);
+    }
+    threads = std::min(cpus, max_threads);
+
+    const char* asked = getenv("HOMINY_NUM_THREADS");
+    if (!asked || !*asked) return;
+    char* end = nullptr;
+    const long value = strtol(asked, &end, 10);
+    if (*end == 0 && value >= 1 && value <= max_threads) {
+      threads = int(value);
+      snprintf(reason, sizeof reason, "HOMINY_NUM_THREADS");
+    } else {
+      const size_t used = strlen(reason);
+      snprintf(reason + used, sizeof reason - used, "; HOMINY_NUM_THREADS ignored: not a whole number from 1 to %d",
+               max_threads);
+    }
+  }
+};
+
+std::atomic<thread_default*> default_slot{nullptr};
+std::atomic<int> threads_set{0};  // by set_num_threads; 0: not yet
+
+// ---- The pool -------------------------------------------------------------------------------------------------------
+
+inline void pause() {
+#if defined(__SSE2__) || defined(_M_X64)
+  _mm_pause();
+#elif defined(__aarch64__) && defined(__GNUC__)
+  __asm__ volatile("isb");  // `yield` is a no-op on most cores; isb waits some 10 ns, as x86's pause does
+#endif
+}
+
+// Rounding and denormal mode of this thread. Results must not depend on which thread ran a task.
+inline uint64_t float_mode() {
+#if defined(__SSE2__) || defined(_M_X64)
+  return _mm_getcsr() & ~0x3fu;  // without the sticky exception flags
+#elif defined(__aarch64__) && defined(__GNUC__)
+  uint64_t mode;
+  __asm__ volatile("mrs %0, fpcr" : "=r"(mode));
+  return mode;
+#else
+  return 0;
+#endif
+}
+inline void set_float_mode([[maybe_unused]] uint64_t mode) {
+#if defined(__SSE2__) || defined(_M_X64)
+  _mm_setcsr(unsigned(mode));
+#elif defined(__aarch64__) && defined(__GNUC__)
+  __asm__ volatile("msr fpcr, %0" ::"r"(mode));
+#endif
+}
+
+class pool {
+ public:
+  // True if the pool was free and now belongs to the caller, until run() returns.
+  bool acquire() { return !busy.exchange(true, std::memory_order_acquire); }
+
+  void run(int64_t tasks, void (*body)(void*, int64_t), void* context, int threads, int cpus) {
+    const int wanted = int(std::min<int64_t>(threads, tasks)) - 1;
+    const int seats = std::min(wanted, start_workers(wanted));
+    job = {body, context, tasks, float_mode()};
+    next_task.store(0, std::memory_order_relaxed);
+    may_spin.store(threads <= cpus, std::memory_order_relaxed);
+    state.store(uint64_t(seats) * one_seat, std::memory_order_seq_cst);
+    wake_workers(seats);
+    run_tasks();
+    state.fetch_and(~all_seats, std::memory_order_relaxed);
+    wait_for_workers();
+    busy.store(false, std::memory_order_release);
+  }
+
+  int workers() const { return started.load(std::memory_order_relaxed); }
+
+ private:
+  // `state` holds three numbers, so that they change together.
+  static constexpr uint64_t one_active = 1, all_active = 0xffff;  // workers inside the job
+  static constexpr uint64_t one_seat = 1 << 16, all_seats = 0xffff0000u;  // workers that may still enter it
+  static constexpr uint64_t caller_sleeps = uint64_t(1) << 32;            // the last to leave wakes the caller
+
+  void run_tasks() {
+    const auto [body, context, tasks, mode] = job;
+    for (int64_t task; (task = next_task.fetch_add(1, std::memory_order_relaxed)) < tasks;) body(context, task);
+  }
+
+  void wait_for_workers() {
+    const auto all_left = [this] { return (state.load(std::memory_order_acquire) & all_active) == 0; };
+    if (spin_until(caller_spin, false, all_left)) return;
+    if ((state.fetch_or(caller_sleeps, std::memory_order_acquire) & all_active) == 0) return;
+    std::unique_lock<std::mutex> lock(mutex);
+    workers_left.wait(lock, all_left);
+  }
+
+  bool take_seat() {
+    uint64_t seen = state.load(std::memory_order_seq_cst);
+    while (seen & all_seats)
+      if (state.compare_exchange_weak(seen, seen - one_seat + one_active, std::memory_order_acquire,
+                                      std::memory_order_relaxed))
+        return true;
+    return false;
+  }
+
+  // No tasks are left to claim: takes the other seats away too, else this worker would find one again.
+  void leave_seat() {
+    uint64_t seen = state.load(std::memory_order_relaxed);
+    while (!state.compare_exchange_weak(seen, (seen & ~all_seats) - one_active, std::memory_order_release,
+                                        std::memory_order_relaxed)) {
+    }
+    if ((seen & caller_sleeps) && (seen & all_active) == one_active) {
+      { std::lock_guard<std::mutex> lock(mutex); }  // the caller is inside its wait, or sees the new state
+      workers_left.notify_one();
+    }
+  }
+
+  void work() {
+    for (;;) {
+      if (!spin_until(worker_spin, true, [this] { return take_seat(); })) {
+        std::unique_lock<std::mutex> lock(mutex);
+        // Either this worker sees the seats of a new job or that job's caller sees this sleeper: both sides write, then
+        // read what the other wrote, sequentially consistent.
+        sleepers.fetch_add(1, std::memory_order_seq_cst);
+        seats_offered.wait(lock, [this] { return take_seat(); });
+        sleepers.fetch_sub(1, std::memory_order_relaxed);
+      }
+      if (float_mode() != job.float_mode) set_float_mode(job.float_mode);
+      run_tasks();
+      leave_seat();
+    }
+  }
+
+  void wake_workers(int seats) {
+    const int asleep = sleepers.load(std::memory_order_seq_cst);
+    const int missing = std::min(seats - (workers() - asleep), asleep);  // seats that no hot worker will take
+    if (missing <= 0) return;
+    { std::lock_guard<std::mutex> lock(mutex); }  // who counts as asleep is inside its wait from here on
+    if (missing == asleep)
+      seats_offered.notify_all();
+    else
+      for (int i = 0; i < missing; ++i) seats_offered.notify_one();
+  }
+
+  // Starts workers up to `wanted`; returns how many there are. Only the pool's holder calls it.
+  int start_workers(int wanted) {
+    int count = workers();
+    if (count >= wanted) return count;
+#if defined(__unix__) || defined(__APPLE__)
+    sigset_t all, before;  // a process's signals are its own threads' business: workers inherit a full mask
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+#endif
+    try {
+      for (; count < wanted; ++count) std::thread([this] { work(); }).detach();
+    } catch (...) {  // no more threads to be had: the job goes on with fewer
+    }
+#if defined(__unix__) || defined(__APPLE__)
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+#endif
+    started.store(count, std::memory_order_relaxed);
+    return count;
+  }
+
+  template <class Ready>
+  bool spin_until(std::chrono::microseconds limit, bool yields, Ready ready) {
+    if (ready()) return true;
+    if (!may_spin.load(std::memory_order_relaxed)) return false;
+    const auto end = std::chrono::steady_clock::now() + limit;
+    do {
+      if (yields) std::this_thread::yield();
+      for (int i = 0; i < 32; ++i) {
+        pause();
+        if (ready()) return true;
+      }
+    } while (std::chrono::steady_clock::now() < end);
+    return false;
+  }
+
+  struct {
+    void (*body)(void*, int64_t);
+    void* context;
+    int64_t tasks;
+    uint64_t float_mode;
+  } job{};  // written by the pool's holder while nobody has a seat, read by who has one
+
+  // Each on a cache line (or the pair that the prefetcher fetches) of its own: one is spun on, one is hammered.
+  alignas(128) std::atomic<uint64_t> state{0};
+  alignas(128) std::atomic<int64_t> next_task{0};
+  alignas(128) std::atomic<bool> busy{false};
+  std::atomic<bool> may_spin{true};
+  std::atomic<int> started{0}, sleepers{0};
+  std::mutex mutex;
+  std::condition_variable seats_offered, workers_left;
+};
+
+std::atomic<pool*> pool_slot{nullptr};
+
+#if defined(__unix__) || defined(__APPLE__)
+// The child has none of the workers, and perhaps a pool that some other thread held: it starts from nothing.
+void forget_pool() { pool_slot.store(nullptr, std::memory_order_relaxed); }
+[[maybe_unused]] const int fork_handler = pthread_atfork(nullptr, nullptr, forget_pool);
+#endif
+
+}  // namespace
+
+void parallel_for(int64_t tasks, void (*body)(void* context, int64_t task), void* context) {
+  if (tasks > 1) {
+    const int threads = num_threads();
+    if (threads > 1) {
+      pool& workers = leaked_once(pool_slot);
+      // A call from inside a task finds the pool taken as well: nesting needs no case of its own.
+      if (workers.acquire()) return workers.run(tasks, body, context, threads, leaked_once(default_slot).cpus);
+    }
+  }
+  for (int64_t task = 0; task < tasks; ++task) body(context, task);
+}
+
+int num_threads() {
+  const int set = threads_set.load(std::memory_order_relaxed);
+  return set ? set : leaked_once(default_slot).threads;
+}
+
+void set_num_threads(int n) { threads_set.store(std::clamp(n, 1, max_threads), std::memory_order_relaxed); }
+
+const char* num_threads_reason() {
+  return threads_set.load(std::memory_order_relaxed) ? "set_num_threads" : leaked_once(default_slot).reason;
+}
+
+int num_workers_started() {
+  const pool* workers = pool_slot.load(std::memory_order_acquire);
+  return workers ? workers->workers() : 0;
+}
+
+}  // namespace hominy

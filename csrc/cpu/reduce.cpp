@@ -1,0 +1,582 @@
+// Every reduction becomes one shape of work: rows of `width` neighbouring lanes, combined lane by lane.
+//
+//   plan    Dimensions are sorted by stride and merged. If the innermost one is kept, its elements are the lanes
+//           ("columns"); if it is reduced, it is cut into rows of several vectors whose lanes are combined at the end.
+//           Both at once when columns are few: x (N,3) over axis 0 is read as rows of 42*3 lanes ("fold" 42).
+//   panel   Up to 1 KB of lanes. Blocks of 16 rows are combined in registers, block results in a binary tree.
+//   tasks   Panels, and slices of the rows where panels are few, are spread over threads.
+#include "reduce.hpp"
+
+#include <math.h>
+
+#include "dimensions.hpp"
+#include "lane_access.hpp"
+#include "parallel_for.hpp"
+
+namespace hominy::HOMINY_LEVEL {
+namespace {
+
+constexpr int64_t panel_bytes = 1024;
+constexpr int64_t block_rows = 16;
+constexpr int tree_levels = 40;             // 2^40 blocks are years of work
+constexpr int64_t elements_per_task = 32768;  // about 3 us: less is not worth a second thread
+constexpr int64_t most_tasks = 64;
+constexpr int64_t slice_results = 1024;     // elements that all slices together may leave behind
+
+template <class T>
+constexpr int64_t panel_lanes = panel_bytes / int64_t(sizeof(T));
+template <class T>
+constexpr int64_t tile_lanes = 8 * lanes<T>;  // what one pass over a block holds in registers
+
+// combine() works on a scalar as on vectors of any width; identity() is its neutral element.
+struct sum_of {
+  template <class V>
+  static V combine(V a, V b) {
+    return a + b;
+  }
+  template <class T>
+  static constexpr T identity() {
+    return T(0);
+  }
+};
+struct product_of {
+  template <class V>
+  static V combine(V a, V b) {
+    return a * b;
+  }
+  template <class T>
+  static constexpr T identity() {
+    return T(1);
+  }
+};
+struct largest_of {
+  template <class V>
+  static V combine(V a, V b) {
+    return (b > a) | (b != b) ? b : a;
+  }
+  template <class T>
+  static constexpr T identity() {
+    return T(-INFINITY);
+  }
+};
+struct smallest_of {
+  template <class V>
+  static V combine(V a, V b) {
+    return (b < a) | (b != b) ? b : a;
+  }
+  template <class T>
+  static constexpr T identity() {
+    return T(INFINITY);
+  }
+};
+
+// ---- plan ----
+
+using dimension_pair = dimension<2>;  // strides of x and of out; 0 in out marks a reduced dimension
+
+struct plan {
+  char* data[2];  // x, out
+  dimension_pair kept[HOMINY_MAX_NDIM], rows[HOMINY_MAX_NDIM];  // outermost first; rows are never empty
+  int kept_count, rows_count;
+  int64_t columns, column_stride, column_out_stride;  // kept lanes, contiguous where column_stride is the item size
+  int64_t fold;                                       // each row holds the columns this many times over
+  int64_t tail;      // lanes of one more, shorter row at the end of each run of the innermost rows dimension
+  int64_t kept_total, rows_total, reduced_total;  // panels' outer index; rows without tails; elements a result
+};
+
+template <class T>
+plan make_plan(const hominy_tensor& x, const hominy_tensor& out) {
+  plan p{};
+  int64_t out_strides[HOMINY_MAX_NDIM];
+  p.kept_total = p.rows_total = p.reduced_total = 1;
+  for (int d = 0; d < x.ndim; ++d) {
+    const bool reduced = out.shape[d] == 1;
+    out_strides[d] = reduced ? 0 : out.strides[d];
+    if (reduced) p.reduced_total *= x.shape[d];
+  }
+  p.data[0] = static_cast<char*>(x.data);
+  p.data[1] = static_cast<char*>(out.data);
+  dimension_pair dims[HOMINY_MAX_NDIM];
+  int count = collect_dimensions<2>(x.shape, x.ndim, -1, {x.strides, out_strides}, p.data, dims);
+  const auto is_reduced = [](const dimension_pair& d) { return d.stride[1] == 0; };
+
+  p.columns = 1;
+  p.column_stride = p.column_out_stride = sizeof(T);
+  if (count > 0 && !is_reduced(dims[count - 1])) {
+    const dimension_pair& lane = dims[--count];
+    p.columns = lane.size;
+    p.column_stride = lane.stride[0];
+    p.column_out_stride = lane.stride[1];
+  } else if (count > 0) {
+    p.column_stride = dims[count - 1].stride[0];
+  }
+
+  // Fold the run above the columns into the row if it follows on from them.
+  p.fold = 1;
+  dimension_pair run{1, {0, 0}};
+  if (count > 0 && is_reduced(dims[count - 1]) && dims[count - 1].stride[0] == p.columns * p.column_stride &&
+      p.columns <= tile_lanes<T> / 2) {
+    run = dims[--count];
+    bool other_rows = false;
+    for (int d = 0; d < count; ++d) other_rows |= is_reduced(dims[d]);
+    const int64_t most = (other_rows ? panel_lanes<T> : tile_lanes<T>) / p.columns;
+    if (run.size <= most && (other_rows || p.columns > 1))
+      p.fold = run.size;
+    else if (p.columns > 1)
+      p.fold = tile_lanes<T> / p.columns;
+    else
+      p.fold = run.size >= tile_lanes<T> ? tile_lanes<T>
+               : run.size >= lanes<T>    ? run.size / lanes<T> * lanes<T>
+                                         : run.size;
+    p.tail = run.size % p.fold * p.columns;
+    run.size /= p.fold;
+    run.stride[0] *= p.fold;
+  }
+  for (int d = 0; d < count; ++d) {
+    const bool reduced = is_reduced(dims[d]);
+    (reduced ? p.rows[p.rows_count++] : p.kept[p.kept_count++]) = dims[d];
+    (reduced ? p.rows_total : p.kept_total) *= dims[d].size;
+  }
+  if (run.size > 1 || p.tail > 0 || p.rows_count == 0) {
+    p.rows[p.rows_count++] = run;
+    p.rows_total *= run.size;
+  }
+  return p;
+}
+
+// ---- panel ----
+
+// Combines `width` lanes of many rows: each block of up to 16 rows in registers, block results in a binary tree whose
+// level k holds 2^k blocks (the binary digits of `blocks` say which levels are occupied).
+template <class Op, class T, bool unit>
+class panel {
+ public:
+  explicit panel(int64_t lane_stride) : lane_stride(lane_stride) {}
+
+  void start(int64_t lanes_wanted) {
+    width = lanes_wanted;
+    blocks = 0;
+  }
+
+  // One run: `rows` rows and, if tail > 0, the first `tail` lanes of one more.
+  void add_run(const char* x, int64_t rows, int64_t row_stride, int64_t tail) {
+    for (; rows > block_rows; rows -= block_rows, x += block_rows * row_stride) add_block(x, block_rows, row_stride, 0);
+    add_block(x, rows, row_stride, tail);
+  }
+
+  // The result, `width` lanes padded to whole vectors.
+  T* finish() {
+    int top = 0;
+    while (!(blocks >> top & 1)) ++top;
+    for (int k = top + 1; blocks >> k; ++k) {
+      if (!(blocks >> k & 1)) continue;
+      for (int64_t at = 0; at < width; at += lanes<T>)
+        store(level[top] + at, Op::combine(load(level[k] + at), load(level[top] + at)));
+    }
+    return level[top];
+  }
+
+ private:
+  void add_block(const char* x, int64_t rows, int64_t row_stride, int64_t tail) {
+    int64_t at = 0;
+    if constexpr (unit) {
+      for (; at + 8 * lanes<T> <= width; at += 8 * lanes<T>) add_tile<8>(x, rows, row_stride, tail, at);
+      if (at + 4 * lanes<T> <= width) add_tile<4>(x, rows, row_stride, tail, at), at += 4 * lanes<T>;
+      if (at + 2 * lanes<T> <= width) add_tile<2>(x, rows, row_stride, tail, at), at += 2 * lanes<T>;
+    }
+    for (; at + lanes<T> <= width; at += lanes<T>) add_tile<1>(x, rows, row_stride, tail, at);
+    if (at < width) {
+      // The last vector overlaps its neighbour, whose lanes come out the same once more, so nothing is masked; only a
+      // panel narrower than a vector has empty lanes.
+      if (width >= lanes<T>)
+        add_tile<1>(x, rows, row_stride, tail, width - lanes<T>);
+      else
+        add_narrow(x, rows, row_stride, tail);
+    }
+    ++blocks;
+  }
+
+  // Lanes [at, at + count vectors) of one block.
+  template <int count>
+  void add_tile(const char* x, int64_t rows, int64_t row_stride, int64_t tail, int64_t at) {
+    const int64_t vector_stride = lanes<T> * lane_stride;
+    const char* p = x + at * lane_stride;
+    vec<T> result[count];
+    for (int v = 0; v < count; ++v) result[v] = load_lanes<T, unit>(p + v * vector_stride, lane_stride);
+    for (int64_t row = 1; row < rows; ++row) {
+      p += row_stride;
+      for (int v = 0; v < count; ++v)
+        result[v] = Op::combine(result[v], load_lanes<T, unit>(p + v * vector_stride, lane_stride));
+    }
+    p += row_stride;
+    if (tail > at)
+      for (int v = 0; v < count; ++v)
+        result[v] = Op::combine(result[v], load_padded<T, unit>(p + v * vector_stride, lane_stride, tail - at - v * lanes<T>, identity));
+    push<count>(result, at);
+  }
+
+  void add_narrow(const char* x, int64_t rows, int64_t row_stride, int64_t tail) {
+    vec<T> result[1] = {load_padded<T, unit>(x, lane_stride, width, identity)};
+    for (int64_t row = 1; row < rows; ++row)
+      result[0] = Op::combine(result[0], load_padded<T, unit>(x + row * row_stride, lane_stride, width, identity));
+    if (tail > 0)
+      result[0] = Op::combine(result[0], load_padded<T, unit>(x + rows * row_stride, lane_stride, tail, identity));
+    push<1>(result, 0);
+  }
+
+  template <int count>
+  void push(vec<T> (&result)[count], int64_t at) {
+    int k = 0;
+    for (; blocks >> k & 1; ++k)
+      for (int v = 0; v < count; ++v)
+        result[v] = Op::combine(load(level[k] + at + v * lanes<T>), result[v]);
+    for (int v = 0; v < count; ++v) store(level[k] + at + v * lanes<T>, result[v]);
+  }
+
+  static constexpr T identity = Op::template identity<T>();
+  int64_t width, lane_stride;
+  uint64_t blocks;
+  alignas(vector_bytes) T level[tree_levels][panel_lanes<T>];
+};
+
+// The `fold` copies of `columns` lanes in `lane` into the first of them. lane has room for whole vectors.
+template <class Op, class T>
+void combine_folds(T* lane, int64_t columns, int64_t fold) {
+  if (columns == 1) {
+    for (; fold % lanes<T> != 0; ++fold) lane[fold] = Op::template identity<T>();
+    vec<T> all = load(lane);
+    for (int64_t at = lanes<T>; at < fold; at += lanes<T>) all = Op::combine(all, load(lane + at));
+    lane[0] = combine_lanes<T>(all, [](auto a, auto b) { return Op::combine(a, b); });
+    return;
+  }
+  for (; fold > 1; fold -= fold / 2) {
+    const int64_t n = fold / 2 * columns;
+    const T* upper = lane + (fold - fold / 2) * columns;
+    int64_t i = 0;
+    for (; i + lanes<T> <= n; i += lanes<T>) store(lane + i, Op::combine(load(lane + i), load(upper + i)));
+    for (; i < n; ++i) lane[i] = Op::combine(lane[i], upper[i]);
+  }
+}
+
+template <class T>
+void write_results(const T* result, int64_t n, char* out, int64_t out_stride, bool mean, int64_t count) {
+  const T divisor = mean ? T(count) : T(1);
+  int64_t i = 0;
+  if (out_stride == int64_t(sizeof(T)))
+    for (; i + lanes<T> <= n; i += lanes<T>) {
+      const vec<T> v = load(result + i);
+      store(reinterpret_cast<T*>(out) + i, mean ? v / divisor : v);
+    }
+  for (; i < n; ++i) store_scalar(out + i * out_stride, mean ? result[i] / divisor : result[i]);
+}
+
+template <class Op, class T, bool unit>
+void run_plan(const plan& p, bool mean) {
+  // Wide rows are cut into panels of equal numbers of whole vectors.
+  const int64_t row_width = p.columns * p.fold;
+  int64_t panels = (row_width - 1) / panel_lanes<T> + 1;
+  const int64_t panel_width = ((row_width - 1) / panels / lanes<T> + 1) * lanes<T>;
+  panels = (row_width - 1) / panel_width + 1;
+
+  const int64_t outputs = p.kept_total * panels;
+  const int64_t per_output = minimum_of(panel_width, p.columns);
+  const int64_t elements = p.kept_total * p.columns * p.reduced_total;
+  int64_t tasks = maximum_of<int64_t>(1, minimum_of(elements / elements_per_task, most_tasks));
+  // Few panels: their rows are cut into slices too, whose results wait in `partial` to be combined in order.
+  int64_t slices = 1;
+  if (outputs < 16 && tasks > outputs) {
+    slices = minimum_of(tasks / outputs, slice_results / (outputs * per_output));
+    slices = maximum_of<int64_t>(1, minimum_of(slices, p.rows_total / block_rows));
+  }
+  const int64_t items = outputs * slices;
+  tasks = minimum_of(tasks, items);
+  T partial[slice_results];
+
+  // Items are counted slice by slice, panel by panel, kept index by kept index.
+  auto run_task = [&](int64_t task) {
+    const share mine(items, tasks, task);
+    panel<Op, T, unit> tree(p.column_stride);
+    odometer<2> kept(p.kept, p.kept_count, mine.first / (slices * panels));
+    int64_t panel_index = mine.first / slices % panels, slice = mine.first % slices;
+    for (int64_t item = mine.first; item < mine.first + mine.count; ++item) {
+      const int64_t column = panel_index * panel_width;  // of the row; 0 where rows are folded
+      const int64_t width = minimum_of(panel_width, row_width - column);
+      tree.start(width);
+      const share slice_rows(p.rows_total, slices, slice);
+      const dimension_pair& run = p.rows[p.rows_count - 1];
+      odometer<2> row(p.rows, p.rows_count, slice_rows.first);
+      for (int64_t left = slice_rows.count; left > 0;) {
+        const int64_t done = row.index[p.rows_count - 1], n = minimum_of(left, run.size - done);
+        tree.add_run(p.data[0] + kept.offset[0] + column * p.column_stride + row.offset[0], n, run.stride[0],
+                     done + n == run.size ? p.tail : 0);
+        row.advance(n);
+        left -= n;
+      }
+      T* result = tree.finish();
+      if (p.fold > 1) combine_folds<Op>(result, p.columns, p.fold);
+      const int64_t results = minimum_of(width, p.columns - column);
+      if (slices == 1)
+        write_results(result, results, p.data[1] + kept.offset[1] + column * p.column_out_stride, p.column_out_stride, mean,
+                      p.reduced_total);
+      else
+        memcpy(partial + (slice * outputs + item / slices) * per_output, result,
+               size_t(results) * sizeof(T));
+      if (++slice < slices) continue;
+      slice = 0;
+      if (++panel_index < panels) continue;
+      panel_index = 0;
+      kept.advance();
+    }
+  };
+  parallel_for(tasks, run_task);
+  if (slices == 1) return;
+
+  // partial: (slices, outputs, per_output)
+  const int64_t per_slice = outputs * per_output;
+  for (int64_t step = 1; step < slices; step *= 2)
+    for (int64_t s = 0; s + step < slices; s += 2 * step)
+      for (int64_t i = 0; i < per_slice; ++i)
+        partial[s * per_slice + i] = Op::combine(partial[s * per_slice + i], partial[(s + step) * per_slice + i]);
+  odometer<2> kept(p.kept, p.kept_count, 0);
+  for (int64_t output = 0; output < outputs; ++output) {
+    const int64_t column = output % panels * panel_width;
+    write_results(partial + output * per_output, minimum_of(per_output, p.columns - column),
+                  p.data[1] + kept.offset[1] + column * p.column_out_stride, p.column_out_stride, mean, p.reduced_total);
+    if ((output + 1) % panels == 0) kept.advance();
+  }
+}
+
+template <class Op, class T>
+void reduce_as(const hominy_tensor& x, const hominy_tensor& out, bool mean) {
+  const plan p = make_plan<T>(x, out);
+  if (p.column_stride == int64_t(sizeof(T)))
+    run_plan<Op, T, true>(p, mean);
+  else
+    run_plan<Op, T, false>(p, mean);
+}
+
+template <class T>
+void reduce_typed(hominy_reduce operation, const hominy_tensor& x, const hominy_tensor& out) {
+  switch (operation) {
+    case HOMINY_REDUCE_prod: return reduce_as<product_of, T>(x, out, false);
+    case HOMINY_REDUCE_amax: return reduce_as<largest_of, T>(x, out, false);
+    case HOMINY_REDUCE_amin: return reduce_as<smallest_of, T>(x, out, false);
+    default: return reduce_as<sum_of, T>(x, out, operation == HOMINY_REDUCE_mean);
+  }
+}
+
+template <class T>
+void fill(const hominy_tensor& out, int64_t count, T value) {
+  dimension<1> dims[HOMINY_MAX_NDIM];
+  for (int d = 0; d < out.ndim; ++d) dims[d] = {out.shape[d], {out.strides[d]}};
+  odometer<1> position(dims, out.ndim, 0);
+  for (int64_t i = 0; i < count; ++i, position.advance())
+    store_scalar(static_cast<char*>(out.data) + position.offset[0], value);
+}
+
+// ---- index of the extreme ----
+
+// Whether `later` takes the place of `best`, which stands before it.
+template <class Op, class T>
+bool replaces(T best, T later) {
+  return best == best && (later != later || (later != best && Op::combine(best, later) == later));
+}
+
+template <class T>
+struct extreme {
+  T value;
+  int64_t index;
+};
+
+// First extreme of n >= 1 elements. Two passes over blocks that stay in L1: the extreme of each block, then a search in
+// the winning block alone. (Carrying indices along in a second vector takes twice the registers and cannot use int32.)
+template <class Op, class T, bool unit>
+extreme<T> extreme_of_row(const char* x, int64_t stride, int64_t n) {
+  constexpr int64_t block = 2048, step = 4 * lanes<T>;
+  constexpr T identity = Op::template identity<T>();
+  extreme<T> best{load_scalar<T>(x), 0};
+  int64_t best_block = 0;
+  for (int64_t first = 0; first < n && best.value == best.value; first += block) {
+    const char* p = x + first * stride;
+    const int64_t here = minimum_of(block, n - first);
+    vec<T> part[4];
+    for (int v = 0; v < 4; ++v)
+      part[v] = load_padded<T, unit>(p + v * lanes<T> * stride, stride, here - v * lanes<T>, identity);
+    int64_t i = step;
+    for (; i + step <= here; i += step)
+      for (int v = 0; v < 4; ++v)
+        part[v] = Op::combine(part[v], load_lanes<T, unit>(p + (i + v * lanes<T>)*stride, stride));
+    for (; i < here; i += lanes<T>)
+      part[0] = Op::combine(part[0], load_padded<T, unit>(p + i * stride, stride, here - i, identity));
+    part[0] = Op::combine(Op::combine(part[0], part[1]), Op::combine(part[2], part[3]));
+    const T value = combine_lanes<T>(part[0], [](auto a, auto b) { return Op::combine(a, b); });
+    if (replaces<Op>(best.value, value)) {
+      best.value = value;
+      best_block = first;
+    }
+  }
+  int64_t i = best_block;
+  if constexpr (unit)
+    for (; i + step <= n; i += step) {
+      mask_vec<T> found{};
+      for (int v = 0; v < 4; ++v) {
+        const vec<T> now = load(reinterpret_cast<const T*>(x) + i + v * lanes<T>);
+        found |= (now == best.value) | (now != now);
+      }
+      int64_t any[vector_bytes / 8], all = 0;
+      memcpy(any, &found, sizeof any);
+      for (int64_t word : any) all |= word;
+      if (all) break;
+    }
+  for (; i < n - 1; ++i) {
+    const T now = load_scalar<T>(x + i * stride);
+    if (now == best.value || now != now) break;
+  }
+  best.index = i;
+  return best;
+}
+
+// First extremes of `width` <= 4 vectors of neighbouring columns.
+template <class Op, class T>
+void extremes_of_columns(const char* x, int64_t stride, int64_t n, int64_t width, extreme<T>* best) {
+  using integer = typename integer_of<T>::type;
+  constexpr int64_t most_rows = int64_t(1) << 30;  // indices of float32 columns are carried as int32
+  for (int64_t first = 0; first < n; first += most_rows) {
+    const int64_t rows = minimum_of(most_rows, n - first);
+    for (int64_t column = 0; column < width; column += lanes<T>) {
+      const int64_t here = width - column;
+      const char* p = x + first * stride + column * int64_t(sizeof(T));
+      vec<T> value = load_padded<T, true>(p, sizeof(T), here, T(0));
+      mask_vec<T> index{};
+      for (int64_t row = 1; row < rows; ++row) {
+        const vec<T> now = load_padded<T, true>(p + row * stride, sizeof(T), here, T(0));
+        const vec<T> next = Op::combine(value, now);
+        // The value changes where `now` is better; a NaN in its place stays.
+        const mask_vec<T> better = (value == value) & (next != value);
+        index = better ? mask_vec<T>{} + integer(row) : index;
+        value = better ? now : value;
+      }
+      for (int64_t i = 0; i < minimum_of<int64_t>(here, lanes<T>); ++i)
+        if (first == 0 || replaces<Op>(best[column + i].value, T(value[i])))
+          best[column + i] = {value[i], first + int64_t(index[i])};
+    }
+  }
+}
+
+template <class Op, class T>
+void arg_reduce_as(const hominy_tensor& x, int axis, const hominy_tensor& out, int64_t elements) {
+  char* data[2] = {static_cast<char*>(x.data), static_cast<char*>(out.data)};
+  dimension_pair dims[HOMINY_MAX_NDIM];
+  int count = collect_dimensions<2>(x.shape, x.ndim, axis, {x.strides, out.strides}, data, dims);
+  const int64_t n = x.shape[axis], stride = x.strides[axis];
+  const bool unit = stride == int64_t(sizeof(T)) || n == 1;
+  constexpr int64_t most_width = 4 * lanes<T>;
+  // Lanes run along the axis, or along neighbouring columns where the axis is not contiguous and they are.
+  dimension_pair columns{1, {0, 0}};
+  if (!unit && count > 0 && dims[count - 1].stride[0] == int64_t(sizeof(T))) columns = dims[--count];
+  const int64_t panels = (columns.size - 1) / most_width + 1;
+  const int64_t outputs = elements / n / columns.size * panels;
+
+  int64_t tasks = maximum_of<int64_t>(1, minimum_of(elements / elements_per_task, most_tasks));
+  int64_t slices = 1;
+  const int64_t per_output = minimum_of(columns.size, most_width);
+  if (outputs < 16 && tasks > outputs)
+    slices = maximum_of<int64_t>(1, minimum_of(minimum_of(tasks / outputs, slice_results / (outputs * per_output)),
+                                               n / (16 * lanes<T>)));
+  const int64_t items = outputs * slices;
+  tasks = minimum_of(tasks, items);
+  extreme<T> partial[slice_results];
+
+  parallel_for(tasks, [&](int64_t task) {
+    const share mine(items, tasks, task);
+    odometer<2> kept(dims, count, mine.first / (slices * panels));
+    int64_t panel_index = mine.first / slices % panels, slice = mine.first % slices;
+    for (int64_t item = mine.first; item < mine.first + mine.count; ++item) {
+      const share rows(n, slices, slice);
+      const int64_t column = panel_index * most_width, width = minimum_of(most_width, columns.size - column);
+      const char* p = data[0] + kept.offset[0] + column * columns.stride[0] + rows.first * stride;
+      extreme<T> own[most_width];
+      extreme<T>* best = slices > 1 ? partial + (item / slices * slices + slice) * per_output : own;
+      if (columns.size > 1)
+        extremes_of_columns<Op, T>(p, stride, rows.count, width, best);
+      else
+        best[0] = unit ? extreme_of_row<Op, T, true>(p, stride, rows.count)
+                       : extreme_of_row<Op, T, false>(p, stride, rows.count);
+      for (int64_t i = 0; i < width; ++i) {
+        best[i].index += rows.first;
+        if (slices == 1) store_scalar(data[1] + kept.offset[1] + (column + i) * columns.stride[1], best[i].index);
+      }
+      if (++slice < slices) continue;
+      slice = 0;
+      if (++panel_index < panels) continue;
+      panel_index = 0;
+      kept.advance();
+    }
+  });
+  if (slices == 1) return;
+
+  // partial: (outputs, slices, per_output)
+  odometer<2> kept(dims, count, 0);
+  for (int64_t output = 0; output < outputs; ++output) {
+    const int64_t column = output % panels * most_width;
+    for (int64_t i = 0; i < minimum_of(most_width, columns.size - column); ++i) {
+      const extreme<T>* candidate = partial + output * slices * per_output + i;
+      extreme<T> best = *candidate;
+      for (int64_t s = 1; s < slices; ++s) {
+        candidate += per_output;
+        if (replaces<Op>(best.value, candidate->value)) best = *candidate;
+      }
+      store_scalar(data[1] + kept.offset[1] + (column + i) * columns.stride[1], best.index);
+    }
+    if ((output + 1) % panels == 0) kept.advance();
+  }
+}
+
+}  // namespace
+
+hominy_status reduce(hominy_reduce operation, const hominy_tensor* x, const hominy_tensor* out) {
+  if (operation < 0 || operation >= HOMINY_REDUCE_COUNT) return HOMINY_BAD_VALUE;
+  if ((x->dtype != HOMINY_FLOAT32 && x->dtype != HOMINY_FLOAT64) || out->dtype != x->dtype) return HOMINY_BAD_DTYPE;
+  if (x->ndim < 0 || x->ndim > HOMINY_MAX_NDIM || out->ndim != x->ndim) return HOMINY_BAD_SHAPE;
+  for (int d = 0; d < x->ndim; ++d)
+    if (out->shape[d] != x->shape[d] && out->shape[d] != 1) return HOMINY_BAD_SHAPE;
+  int64_t elements, results;
+  if (hominy_status status = count_elements(*x, &elements)) return status;
+  if (hominy_status status = count_elements(*out, &results)) return status;
+  if (results == 0) return HOMINY_OK;
+  if (elements == 0) {
+    if (operation == HOMINY_REDUCE_amax || operation == HOMINY_REDUCE_amin) return HOMINY_BAD_SHAPE;
+    const double nothing = operation == HOMINY_REDUCE_sum ? 0 : operation == HOMINY_REDUCE_prod ? 1 : double(NAN);
+    if (x->dtype == HOMINY_FLOAT32)
+      fill(*out, results, float(nothing));
+    else
+      fill(*out, results, nothing);
+  } else if (x->dtype == HOMINY_FLOAT32) {
+    reduce_typed<float>(operation, *x, *out);
+  } else {
+    reduce_typed<double>(operation, *x, *out);
+  }
+  return HOMINY_OK;
+}
+
+hominy_status arg_reduce(int32_t smallest, const hominy_tensor* x, int32_t axis, const hominy_tensor* out) {
+  if ((x->dtype != HOMINY_FLOAT32 && x->dtype != HOMINY_FLOAT64) || out->dtype != HOMINY_INT64) return HOMINY_BAD_DTYPE;
+  if (x->ndim < 1 || x->ndim > HOMINY_MAX_NDIM || out->ndim != x->ndim) return HOMINY_BAD_SHAPE;
+  if (axis < 0 || axis >= x->ndim) return HOMINY_BAD_VALUE;
+  for (int d = 0; d < x->ndim; ++d)
+    if (out->shape[d] != (d == axis ? 1 : x->shape[d])) return HOMINY_BAD_SHAPE;
+  int64_t elements, results;
+  if (hominy_status status = count_elements(*x, &elements)) return status;
+  if (hominy_status status = count_elements(*out, &results)) return status;
+  if (results == 0) return HOMINY_OK;
+  if (elements == 0) return HOMINY_BAD_SHAPE;
+  if (x->dtype == HOMINY_FLOAT32)
+    smallest ? arg_reduce_as<smallest_of, float>(*x, axis, *out, elements)
+             : arg_reduce_as<largest_of, float>(*x, axis, *out, elements);
+  else
+    smallest ? arg_reduce_as<smallest_of, double>(*x, axis, *out, elements)
+             : arg_reduce_as<largest_of, double>(*x, axis, *out, elements);
+  return HOMINY_OK;
+}
+
+}  // namespace hominy::HOMINY_LEVEL

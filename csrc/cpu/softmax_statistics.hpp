@@ -1,0 +1,94 @@
+// What softmax and cross entropy ask of a row first: its largest element m, and the sum of exp(x - m).
+#pragma once
+#include "lane_access.hpp"
+#include "vector_math.hpp"
+
+namespace hominy::HOMINY_LEVEL {
+
+constexpr int64_t softmax_block = 2048;  // elements of a row that are read twice, the second time from L1
+
+// The largest of n elements; where there are NaN, any element or -infinity.
+template <class T, bool unit>
+inline T largest_of_block(const char* x, int64_t stride, int64_t n) {
+  constexpr int64_t step = 4 * lanes<T>;
+  const vec<T> nothing = broadcast(T(-INFINITY));
+  vec<T> most[4] = {nothing, nothing, nothing, nothing};
+  int64_t i = 0;
+  for (; i + step <= n; i += step)
+    for (int v = 0; v < 4; ++v)
+      most[v] = at_least<T>(load_lanes<T, unit>(x + (i + v * lanes<T>)*stride, stride), most[v]);
+  for (; i < n; i += lanes<T>)
+    most[0] = at_least<T>(load_padded<T, unit>(x + i * stride, stride, n - i, T(-INFINITY)), most[0]);
+  return largest_lane<T>(at_least<T>(at_least<T>(most[0], most[1]), at_least<T>(most[2], most[3])));
+}
+
+// Applies f(vector, first element, count of elements) to n elements of x and sums what it gives. The padding of the last
+// vector is for f to make a 0 of.
+template <class T, bool unit, class F>
+inline T sum_of_block(const char* x, int64_t stride, int64_t n, T padding, F f) {
+  constexpr int64_t step = 4 * lanes<T>;
+  vec<T> sum[4] = {};
+  int64_t i = 0;
+  for (; i + step <= n; i += step)
+    for (int v = 0; v < 4; ++v) {
+      const int64_t at = i + v * lanes<T>;
+      sum[v] = sum[v] + f(load_lanes<T, unit>(x + at * stride, stride), at, int64_t(lanes<T>));
+    }
+  for (; i < n; i += lanes<T>)
+    sum[0] = sum[0] + f(load_padded<T, unit>(x + i * stride, stride, n - i, padding), i, n - i);
+  return sum_lanes<T>((sum[0] + sum[1]) + (sum[2] + sum[3]));
+}
+
+template <class T>
+struct exp_statistics {
+  T largest;
+  T sum;  // of exp(x - largest); NaN where the row holds NaN or +infinity, or -infinity alone
+};
+
+// One pass over memory: each block's largest element first, then its sum, the sum so far rescaled.
+template <class T, bool unit>
+inline exp_statistics<T> statistics_of_row(const char* x, int64_t stride, int64_t n) {
+  T largest = T(-INFINITY);
+  double sum = 0;
+  for (int64_t first = 0; first < n; first += softmax_block) {
+    const char* p = x + first * stride;
+    const int64_t here = minimum_of(softmax_block, n - first);
+    const T most = largest_of_block<T, unit>(p, stride, here);
+    if (most > largest) {
+      if (sum != 0) sum *= ::exp(double(largest) - double(most));
+      largest = most;
+    }
+    const vec<T> shift = broadcast(largest == T(-INFINITY) ? T(0) : largest);  // nothing but -infinity so far: sum 0
+    sum += double(sum_of_block<T, unit>(p, stride, here, T(-INFINITY),
+                                        [=](vec<T> v, int64_t, int64_t) { return exp<T>(v - shift); }));
+  }
+  return {largest, largest == T(-INFINITY) ? T(NAN) : T(sum)};
+}
+
+// f(0) + ... + f(n - 1), vectors, as the sum of sums of 32.
+template <class T, class F>
+inline vec<T> sum_of_columns(int64_t n, F f) {
+  vec<T> sum{};
+  for (int64_t first = 0; first < n; first += 32) {
+    vec<T> part{};
+    for (int64_t i = first; i < n && i < first + 32; ++i) part = part + f(i);
+    sum = sum + part;
+  }
+  return sum;
+}
+
+// The statistics of neighbouring columns, `width` <= a vector of them, whose n elements each are `stride` apart.
+template <class T>
+struct column_statistics {
+  vec<T> largest, sum;
+};
+template <class T, bool unit>
+inline column_statistics<T> statistics_of_columns(const char* x, int64_t stride, int64_t n, int64_t lane_stride,
+                                                  int64_t width) {
+  const auto element = [=](int64_t i) { return load_padded<T, unit>(x + i * stride, lane_stride, width, T(0)); };
+  vec<T> largest = broadcast(T(-INFINITY));
+  for (int64_t i = 0; i < n; ++i) largest = at_least<T>(element(i), largest);
+  return {largest, sum_of_columns<T>(n, [=](int64_t i) { return exp<T>(element(i) - largest); })};
+}
+
+}  // namespace hominy::HOMINY_LEVEL

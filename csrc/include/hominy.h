@@ -1,0 +1,227 @@
+/* hominy.h: the C interface, and the library at a glance.
+ *
+ * Every kernel of hominy is a function pointer of `hominy_kernels`, the table below. A caller asks for the table once
+ * (`hominy_get_kernels`, or the PyCapsule `hominy._native.kernel_table`) and calls through it. All kernels share one
+ * contract:
+ *
+ *   - Arrays come as tensor descriptors: pointer, dtype, shape, strides in bytes. Any strides do: transposed, negative,
+ *     zero (broadcast), misaligned. Sizes may be 0.
+ *   - Nothing is thrown, printed or kept; a status code comes back, and on anything but HOMINY_OK no output was written
+ *     unless the kernel says otherwise.
+ *   - An output may be exactly an input (same pointer, shape, strides) or not overlap it at all.
+ *   - Scratch memory is asked for by the `..._workspace_size` companion and passed in by the caller, 64-byte aligned.
+ *   - float32 and float64 compute. Accumulation and error bounds stand in the kernel's own header, csrc/cpu/<stem>.hpp.
+ *   - The same input gives the same bits for any number of threads and any alignment.
+ */
+#ifndef HOMINY_H
+#define HOMINY_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Raised by one whenever a struct below changes: a table with another number must not be used. */
+#define HOMINY_ABI_VERSION 1
+#define HOMINY_MAX_NDIM 32
+
+typedef enum hominy_status {
+  HOMINY_OK = 0,
+  HOMINY_BAD_DTYPE,   /* a dtype that this kernel does not compute, or dtypes that differ */
+  HOMINY_BAD_SHAPE,   /* shapes that do not fit each other */
+  HOMINY_OVERFLOW,    /* a size or a product of sizes beyond int64 */
+  HOMINY_BAD_INDEX,   /* an index out of range; the output is then unspecified */
+  HOMINY_BAD_VALUE,   /* a scalar argument out of range, an unknown operation code */
+  HOMINY_NO_WORKSPACE /* workspace smaller than asked for */
+} hominy_status;
+
+typedef enum hominy_dtype {
+  HOMINY_BOOL = 0,
+  HOMINY_UINT8,
+  HOMINY_INT8,
+  HOMINY_INT16,
+  HOMINY_INT32,
+  HOMINY_INT64,
+  HOMINY_FLOAT16,
+  HOMINY_BFLOAT16,
+  HOMINY_FLOAT32,
+  HOMINY_FLOAT64
+} hominy_dtype;
+
+typedef struct hominy_tensor {
+  void* data;
+  int32_t dtype; /* a hominy_dtype */
+  int32_t ndim;  /* 0 to HOMINY_MAX_NDIM */
+  int64_t shape[HOMINY_MAX_NDIM];
+  int64_t strides[HOMINY_MAX_NDIM]; /* in bytes, as NumPy's */
+} hominy_tensor;
+
+/* One list an arity: the enumerators, the functor that computes them (csrc/cpu/elementwise.hpp), the Python bindings and
+ * the case table all follow it. `p` and `q` are the operation's scalar parameters. Backward operations take the
+ * gradient first, then what the forward kept: y its output, x its input. */
+#define HOMINY_UNARY_OPERATIONS(APPLY)                                                                             \
+  APPLY(negative)                                                                                                  \
+  APPLY(absolute)                                                                                                  \
+  APPLY(sign)                                                                                                      \
+  APPLY(square)                                                                                                    \
+  APPLY(sqrt)                                                                                                      \
+  APPLY(rsqrt)                                                                                                     \
+  APPLY(reciprocal)                                                                                                \
+  APPLY(exp)                                                                                                       \
+  APPLY(expm1)                                                                                                     \
+  APPLY(log)                                                                                                       \
+  APPLY(log1p)                                                                                                     \
+  APPLY(tanh)                                                                                                      \
+  APPLY(sigmoid)                                                                                                   \
+  APPLY(erf)                                                                                                       \
+  APPLY(floor)                                                                                                     \
+  APPLY(ceil)                                                                                                      \
+  APPLY(round)      /* half to even */                                                                             \
+  APPLY(relu)       /* NaN stays NaN */                                                                            \
+  APPLY(leaky_relu) /* p: slope below 0 */                                                                         \
+  APPLY(elu)        /* p: alpha */                                                                                 \
+  APPLY(silu)       /* x sigmoid(x) */                                                                             \
+  APPLY(gelu)       /* x/2 (1 + erf(x / sqrt 2)) */                                                                \
+  APPLY(gelu_tanh)  /* its tanh form */                                                                            \
+  APPLY(softplus)   /* log(1 + exp(p x)) / p, x itself where p x > q */                                            \
+  APPLY(clamp)      /* to [p, q]; NaN stays NaN */
+
+#define HOMINY_BINARY_OPERATIONS(APPLY)                                                                            \
+  APPLY(add)                                                                                                       \
+  APPLY(subtract)                                                                                                  \
+  APPLY(multiply)                                                                                                  \
+  APPLY(divide)                                                                                                    \
+  APPLY(power)                                                                                                     \
+  APPLY(maximum) /* NaN wins, as in NumPy */                                                                       \
+  APPLY(minimum)                                                                                                   \
+  APPLY(tanh_backward)       /* g (1 - y^2) */                                                                     \
+  APPLY(sigmoid_backward)    /* g y (1 - y) */                                                                     \
+  APPLY(relu_backward)       /* g where y > 0, else 0 */                                                           \
+  APPLY(leaky_relu_backward) /* (g, x); p: slope */                                                                \
+  APPLY(elu_backward)        /* (g, x); p: alpha */                                                                \
+  APPLY(silu_backward)       /* (g, x) */                                                                          \
+  APPLY(gelu_backward)       /* (g, x) */                                                                          \
+  APPLY(gelu_tanh_backward)  /* (g, x) */                                                                          \
+  APPLY(softplus_backward)   /* (g, x); p, q as above */                                                           \
+  APPLY(clamp_backward)      /* (g, x): g where p <= x <= q, else 0 */
+
+#define HOMINY_COMPARE_OPERATIONS(APPLY) \
+  APPLY(equal)                           \
+  APPLY(not_equal)                       \
+  APPLY(less)                            \
+  APPLY(less_equal)                      \
+  APPLY(greater)                         \
+  APPLY(greater_equal)
+
+#define HOMINY_REDUCE_OPERATIONS(APPLY)                \
+  APPLY(sum)  /* 0 of nothing */                       \
+  APPLY(mean) /* NaN of nothing */                     \
+  APPLY(prod) /* 1 of nothing */                       \
+  APPLY(amax) /* NaN wins; of nothing: bad shape */    \
+  APPLY(amin)
+
+#define HOMINY_UNARY_ENUMERATOR(name) HOMINY_UNARY_##name,
+#define HOMINY_BINARY_ENUMERATOR(name) HOMINY_BINARY_##name,
+#define HOMINY_COMPARE_ENUMERATOR(name) HOMINY_COMPARE_##name,
+#define HOMINY_REDUCE_ENUMERATOR(name) HOMINY_REDUCE_##name,
+typedef enum hominy_unary { HOMINY_UNARY_OPERATIONS(HOMINY_UNARY_ENUMERATOR) HOMINY_UNARY_COUNT } hominy_unary;
+typedef enum hominy_binary { HOMINY_BINARY_OPERATIONS(HOMINY_BINARY_ENUMERATOR) HOMINY_BINARY_COUNT } hominy_binary;
+typedef enum hominy_compare { HOMINY_COMPARE_OPERATIONS(HOMINY_COMPARE_ENUMERATOR) HOMINY_COMPARE_COUNT } hominy_compare;
+typedef enum hominy_reduce { HOMINY_REDUCE_OPERATIONS(HOMINY_REDUCE_ENUMERATOR) HOMINY_REDUCE_COUNT } hominy_reduce;
+
+/* Applied to a product's result in the store. */
+typedef enum hominy_activation {
+  HOMINY_ACTIVATION_NONE = 0,
+  HOMINY_ACTIVATION_RELU,
+  HOMINY_ACTIVATION_SIGMOID,
+  HOMINY_ACTIVATION_TANH,
+  HOMINY_ACTIVATION_GELU,
+  HOMINY_ACTIVATION_SILU
+} hominy_activation;
+
+/* One parameter's share of a whole-model optimizer step: flat, contiguous arrays of `size` elements. */
+typedef struct hominy_parameter {
+  void* value;
+  const void* gradient;
+  void* state1; /* SGD: momentum buffer or NULL; Adam: exp_avg */
+  void* state2; /* Adam: exp_avg_sq */
+  void* state3; /* Adam: max_exp_avg_sq for amsgrad, or NULL */
+  int64_t size;
+  int32_t dtype;
+} hominy_parameter;
+
+typedef struct hominy_sgd {
+  double learning_rate, momentum, dampening, weight_decay;
+  int32_t nesterov, maximize;
+  int32_t first_step; /* momentum buffers hold nothing yet: they become the gradient itself */
+} hominy_sgd;
+
+typedef struct hominy_adam {
+  double learning_rate, beta1, beta2, epsilon, weight_decay;
+  int64_t step;      /* 1 for the first */
+  int32_t decoupled; /* weight decay as AdamW's: value *= 1 - learning_rate * weight_decay */
+  int32_t maximize;
+} hominy_adam;
+
+typedef struct hominy_kernels {
+  int32_t abi_version;
+  const char* isa; /* "baseline", "avx2", "avx512", "neon" */
+
+  /* out[..., m, n] = activation(a[..., m, k] @ b[..., k, n] + bias[n]). Batch dimensions are equal or of stride 0: the
+   * caller has broadcast them. bias may be NULL. out may not overlap a, b or bias. */
+  int64_t (*matmul_workspace_size)(const hominy_tensor* a, const hominy_tensor* b, const hominy_tensor* out);
+  hominy_status (*matmul)(const hominy_tensor* a, const hominy_tensor* b, const hominy_tensor* bias,
+                          hominy_activation activation, const hominy_tensor* out, void* workspace,
+                          int64_t workspace_size);
+
+  /* All operands of one shape (broadcast dimensions have stride 0) and one dtype; `compare` writes HOMINY_BOOL,
+   * `where` reads its condition as HOMINY_BOOL. */
+  hominy_status (*unary)(hominy_unary operation, const hominy_tensor* x, double p, double q, const hominy_tensor* out);
+  hominy_status (*binary)(hominy_binary operation, const hominy_tensor* a, const hominy_tensor* b, double p, double q,
+                          const hominy_tensor* out);
+  hominy_status (*compare)(hominy_compare operation, const hominy_tensor* a, const hominy_tensor* b,
+                           const hominy_tensor* out);
+  hominy_status (*where)(const hominy_tensor* condition, const hominy_tensor* a, const hominy_tensor* b,
+                         const hominy_tensor* out);
+  /* Same shape, same dtype, any strides. */
+  hominy_status (*copy)(const hominy_tensor* x, const hominy_tensor* out);
+
+  /* out has x's ndim; its reduced dimensions are 1. */
+  hominy_status (*reduce)(hominy_reduce operation, const hominy_tensor* x, const hominy_tensor* out);
+  /* Index of the first largest (or, with `smallest`, smallest) element along `axis`; NaN wins. out: int64, x's ndim,
+   * shape 1 at axis. */
+  hominy_status (*arg_reduce)(int32_t smallest, const hominy_tensor* x, int32_t axis, const hominy_tensor* out);
+
+  /* Along `axis`; with `logarithm`, log-softmax. backward: gradient with respect to the input, from the output y. */
+  hominy_status (*softmax)(int32_t logarithm, const hominy_tensor* x, int32_t axis, const hominy_tensor* out);
+  hominy_status (*softmax_backward)(int32_t logarithm, const hominy_tensor* gradient, const hominy_tensor* y,
+                                    int32_t axis, const hominy_tensor* out);
+
+  /* logits (N, C), target (N) int64, weight (C) or NULL, losses (N), logsumexp (N).
+   * losses[n] = weight[t] * ((1 - s) * nll(t) + ...) as PyTorch's cross_entropy with reduction "none", s the label
+   * smoothing; 0 where target is ignore_index. BAD_INDEX where a target is neither ignored nor in [0, C). */
+  hominy_status (*cross_entropy)(const hominy_tensor* logits, const hominy_tensor* target, const hominy_tensor* weight,
+                                 int64_t ignore_index, double label_smoothing, const hominy_tensor* losses,
+                                 const hominy_tensor* logsumexp);
+  /* gradient (N) with respect to losses; out (N, C) with respect to logits. */
+  hominy_status (*cross_entropy_backward)(const hominy_tensor* gradient, const hominy_tensor* logits,
+                                          const hominy_tensor* target, const hominy_tensor* weight,
+                                          int64_t ignore_index, double label_smoothing, const hominy_tensor* logsumexp,
+                                          const hominy_tensor* out);
+
+  /* One call steps every parameter of a model. */
+  hominy_status (*sgd_step)(const hominy_parameter* parameters, int64_t count, const hominy_sgd* settings);
+  hominy_status (*adam_step)(const hominy_parameter* parameters, int64_t count, const hominy_adam* settings);
+} hominy_kernels;
+
+/* The table of the chosen ISA level (by CPU and operating system, or by HOMINY_ISA); never NULL. */
+const hominy_kernels* hominy_get_kernels(void);
+/* The table of a named level, or NULL when the level is not built in or this machine cannot run it. */
+const hominy_kernels* hominy_get_kernels_for(const char* isa);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,73 @@
+# Which sources there are and how they are compiled: read by the extension's build and by tests/cpp.
+#
+# Kernel units are compiled once per ISA level, each time into a namespace of its own (HOMINY_LEVEL); the level is chosen
+# at run time (cpu/isa_select.cpp). Adding a kernel file means adding its name here.
+
+set(HOMINY_CSRC_DIR ${CMAKE_CURRENT_LIST_DIR})
+
+set(HOMINY_KERNEL_SOURCES
+    cpu/elementwise.cpp
+    cpu/kernel_table.cpp
+    cpu/loss.cpp
+    cpu/matmul.cpp
+    cpu/optimizer.cpp
+    cpu/reduce.cpp
+    cpu/softmax.cpp)
+set(HOMINY_ONCE_SOURCES
+    cpu/isa_select.cpp
+    cpu/memory_pool.cpp
+    cpu/parallel_for.cpp)
+list(TRANSFORM HOMINY_KERNEL_SOURCES PREPEND ${HOMINY_CSRC_DIR}/)
+list(TRANSFORM HOMINY_ONCE_SOURCES PREPEND ${HOMINY_CSRC_DIR}/)
+
+# HOMINY_STRICT: warnings are errors (a user's newer compiler must never be refused, so it is off by default).
+option(HOMINY_STRICT "Treat warnings as errors" "$ENV{HOMINY_STRICT}")
+
+# No -ffast-math: an object linked with it changes the floating-point mode of the whole process. No errno and no traps is
+# what lets loops over sqrt and comparisons vectorise; neither changes a result.
+set(HOMINY_KERNEL_FLAGS -O3 -ffp-contract=fast -fno-math-errno -fno-trapping-math -fno-exceptions -fno-rtti)
+set(HOMINY_COMMON_FLAGS -Wall -Wextra $<$<BOOL:${HOMINY_STRICT}>:-Werror>)
+
+set(HOMINY_FLAGS_baseline)
+set(HOMINY_FLAGS_avx2 -mavx2 -mfma -mf16c)
+set(HOMINY_FLAGS_avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mprefer-vector-width=512)
+set(HOMINY_FLAGS_neon)
+
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
+  set(HOMINY_LEVELS baseline avx2 avx512)
+elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64|ARM64)$")
+  set(HOMINY_LEVELS neon)
+else()
+  set(HOMINY_LEVELS baseline)
+endif()
+
+# hominy_add_kernels(target): compiles every kernel and links it into `target`, one object library per ISA level and one for
+# the rest. Extra arguments are compile flags for all of them (sanitizers).
+function(hominy_add_kernels target)
+  find_package(Threads REQUIRED)
+  foreach(level IN LISTS HOMINY_LEVELS ITEMS once)
+    set(library ${target}_${level})
+    if(level STREQUAL once)
+      add_library(${library} OBJECT ${HOMINY_ONCE_SOURCES})
+      target_compile_options(${library} PRIVATE -O2)
+    else()
+      add_library(${library} OBJECT ${HOMINY_KERNEL_SOURCES})
+      target_compile_options(${library} PRIVATE ${HOMINY_KERNEL_FLAGS} ${HOMINY_FLAGS_${level}})
+      target_compile_definitions(${library} PRIVATE HOMINY_LEVEL=${level})
+    endif()
+    target_include_directories(${library} PRIVATE ${HOMINY_CSRC_DIR}/include ${HOMINY_CSRC_DIR}/cpu)
+    target_compile_options(${library} PRIVATE ${HOMINY_COMMON_FLAGS} ${ARGN})
+    set_target_properties(
+      ${library}
+      PROPERTIES CXX_STANDARD 17
+                 CXX_STANDARD_REQUIRED ON
+                 CXX_EXTENSIONS OFF
+                 CXX_VISIBILITY_PRESET hidden
+                 VISIBILITY_INLINES_HIDDEN ON
+                 POSITION_INDEPENDENT_CODE ON
+                 INTERPROCEDURAL_OPTIMIZATION OFF) # code of one level must not be inlined into another's
+    target_sources(${target} PRIVATE $<TARGET_OBJECTS:${library}>)
+  endforeach()
+  target_include_directories(${target} PRIVATE ${HOMINY_CSRC_DIR}/include ${HOMINY_CSRC_DIR}/cpu)
+  target_link_libraries(${target} PRIVATE Threads::Threads)
+endfunction()

@@ -1,0 +1,91 @@
+"""hominy: deep-learning kernels for NumPy people.
+
+Tensors, operators and their gradients under PyTorch's names; `hominy.kernels` has the same operators for plain NumPy
+arrays, `hominy.nn`, `hominy.optim` and `hominy.utils.data` the layers, optimizers and data loading on top.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import autograd, backends, ops
+from .autograd import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
+from .backends import use_backend
+from .creation import (
+    arange,
+    as_tensor,
+    empty,
+    empty_like,
+    eye,
+    from_dlpack,
+    from_numpy,
+    full,
+    full_like,
+    linspace,
+    ones,
+    ones_like,
+    tensor,
+    zeros,
+    zeros_like,
+)
+from .dtypes import bool_ as bool  # PyTorch's name
+from .dtypes import (
+    float16,
+    float32,
+    float64,
+    get_default_dtype,
+    int8,
+    int16,
+    int32,
+    int64,
+    promote_types,
+    set_default_dtype,
+    uint8,
+)
+from .random import (
+    Generator,
+    initial_seed,
+    manual_seed,
+    rand,
+    rand_like,
+    randint,
+    randn,
+    randn_like,
+    randperm,
+)
+from .tensor import Tensor
+from .threads import get_num_threads, set_num_threads
+
+__version__ = "0.1.0"
+
+double, half, float, long, int, short = float64, float16, float32, int64, int32, int16
+
+globals().update(ops.public_operators())
+
+
+def is_tensor(value: Any) -> Any:
+    """Whether `value` is a tensor."""
+    return isinstance(value, Tensor)
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("kernels", "nn", "optim", "utils", "memory", "random", "testing"):  # imported when first asked for
+        import importlib
+
+        return importlib.import_module("." + name, __name__)
+    if name == "bfloat16":
+        from .dtypes import bfloat16
+
+        return bfloat16()
+    raise AttributeError(f"module 'hominy' has no attribute {name!r}")
+
+
+__all__ = [
+    "Generator", "Tensor", "arange", "as_tensor", "autograd", "backends", "bool", "double", "empty", "empty_like",
+    "enable_grad", "eye", "float", "float16", "float32", "float64", "from_dlpack", "from_numpy", "full", "full_like",
+    "get_default_dtype", "get_num_threads", "half", "initial_seed", "int", "int8", "int16", "int32", "int64",
+    "is_grad_enabled", "is_tensor", "linspace", "long", "manual_seed", "no_grad", "ones", "ones_like", "ops",
+    "promote_types", "rand", "rand_like", "randint", "randn", "randn_like", "randperm", "set_default_dtype",
+    "set_grad_enabled", "set_num_threads", "short", "tensor", "uint8", "use_backend", "zeros", "zeros_like",
+    *ops.public_operators(),
+]  # fmt: skip

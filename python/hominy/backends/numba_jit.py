@@ -1,0 +1,824 @@
+"""The fallback backend where no compiler was there at installation: kernels that Numba compiles at their first use.
+
+For float32 and float64; serial, and without the interpreter lock. A kernel costs 0.1 to 0.3 s of compiling for each
+dtype, once in a process (see `_jit` for why the result is not kept on disk). What NumPy's own loops do as fast is
+declined: arithmetic, comparisons, products.
+
+Precision. All arithmetic inside a kernel is float64, and is rounded once on the way out: a float32 result is within
+0.51 ulp of the exact value, a float64 result within 4 ulp (of the largest term where terms cancel; in gelu_tanh's left
+tail the rounding of the exponential's argument u adds |u| eps). Sums are compensated: their error, at worst 256 eps of
+the sum of magnitudes and some 10 in practice, does not grow with the number of terms; softmax along an axis that is not
+the innermost adds `size` eps. Optimizer steps compute in the parameters' dtype.
+"""
+
+from __future__ import annotations
+
+import builtins
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numba
+import numpy as np
+
+from . import reference
+from .declined import Declined
+
+Array = np.ndarray
+Axes = tuple[int, ...]
+
+# contract: multiply and add may fuse, as in the C++ kernels; nothing else of fast math. Not cached on disk: Numba's
+# cache has no stable key for a function that calls another through a closure (each process would add its files and find
+# none), and raises where it may write neither beside the package nor in the user's home.
+_jit: Any = functools.partial(numba.njit, nogil=True, error_model="numpy", fastmath={"contract"})
+_inlined: Any = functools.partial(_jit, forceinline=True)
+
+
+def _refusal(*arrays: Array) -> Declined | None:
+    dtype = arrays[0].dtype
+    if dtype != np.float32 and dtype != np.float64:
+        return Declined(f"dtype {dtype} is neither float32 nor float64")
+    for array in arrays:
+        if array.dtype != dtype:
+            return Declined(f"dtypes differ: {dtype} and {array.dtype}")
+    return None
+
+
+def _numpy_is_as_fast(*arguments: Any, **keywords: Any) -> Declined:
+    return Declined("NumPy's own loop is as fast")
+
+
+negative = absolute = sign = square = sqrt = reciprocal = exp = exp2 = expm1 = log = log2 = log10 = log1p = (
+    _numpy_is_as_fast
+)
+sin = cos = tan = floor = ceil = round = trunc = relu = clamp = copy = _numpy_is_as_fast
+isnan = isinf = isfinite = logical_not = _numpy_is_as_fast
+add = subtract = multiply = divide = floor_divide = remainder = power = arctan2 = maximum = minimum = _numpy_is_as_fast
+logical_and = logical_or = logical_xor = bitwise_and = bitwise_or = bitwise_xor = _numpy_is_as_fast
+equal = not_equal = less = less_equal = greater = greater_equal = where = _numpy_is_as_fast
+any = all = matmul = prod = amax = amin = argmax = argmin = _numpy_is_as_fast
+
+# --- scalar functions, of float64 -------------------------------------------------------------------------------------
+# Without branches or calls into the mathematical library, so that LLVM makes vector code of a loop over them. Where a
+# side of a conditional expression is not meant, it is computed all the same, and must not be slow: hence the clamping.
+
+
+_ROUND = 6755399441055744.0  # 1.5 * 2**52: adding it rounds to an integer, which then stands in the lowest bits
+_LN2 = math.log(2)
+_LOG2_E = 1 / _LN2
+_LN2_HIGH = 0.6931471803691238  # 33 bits of ln 2, so that its product with an exponent is exact
+_LN2_LOW = 1.9082149292705877e-10
+# Taylor's series: expm1(r) / r, |r| <= ln(2) / 2; 2 atanh(s) / s by s**2, |s| <= 0.172; erf(x) / x by x**2, |x| <= 0.6.
+_EXPM1_SERIES = tuple(1 / math.factorial(k) for k in range(14, 0, -1))
+_ATANH_SERIES = tuple(2 / (2 * k + 1) for k in range(11, -1, -1))
+_ERF_SERIES = tuple((-1) ** k * 2 / math.sqrt(math.pi) / math.factorial(k) / (2 * k + 1) for k in range(13, -1, -1))
+# (a + 4) exp(a**2 / 2) Q(a) by z = (a - 4) / (a + 4), 0 <= a <= 40, Q the standard normal's upper tail: interpolated at
+# Chebyshev's nodes, relative error 4e-17.
+_TAIL_SERIES = (
+    -9.990624160023276e-10, -1.015295717649618e-11, 1.3976528155950822e-8, 1.4842390072751343e-8,
+    -7.6347128434410861e-8, -1.5461968191221919e-7, 2.6354310560684454e-7, 1.0200713392568464e-6,
+    -6.2499069953697852e-7, -5.9190131861540441e-6, 7.1493083254784009e-7, 3.5144214968257804e-5,
+    -1.9078434059248705e-6, -0.00023109482414997104, 0.00013334424978358428, 0.0016308184424805886,
+    -0.0034796923618040596, -0.0075401889656250168, 0.060396574890676654, -0.18652185795969339,
+    0.38713740074221934, -0.60789664197189176, 0.75528513041575148,
+)  # fmt: skip
+_TAIL_EVEN, _TAIL_ODD = _TAIL_SERIES[0::2], _TAIL_SERIES[1::2]
+
+
+@_inlined
+def _polynomial(x, coefficients):
+    """By Horner's rule, the highest coefficient first; up to some 15, which LLVM unrolls."""
+    y = coefficients[0]
+    for c in coefficients[1:]:
+        y = y * x + c
+    return y
+
+
+@_inlined
+def _power_of_two(n):
+    """2**n for a whole n in [-1022, 1023]: n moved into the exponent's bits."""
+    bits = np.float64(n + _ROUND).view(np.int64)
+    return np.int64((bits << 52) + (1023 << 52)).view(np.float64)
+
+
+@_inlined
+def _reduced(x):
+    """n, expm1(r) where x = n ln 2 + r, n whole."""
+    n = (x * _LOG2_E + _ROUND) - _ROUND
+    r = (x - n * _LN2_HIGH) - n * _LN2_LOW
+    return n, r * _polynomial(r, _EXPM1_SERIES)
+
+
+@_inlined
+def _exp(x):
+    x = -750.0 if x < -750.0 else x
+    n, p = _reduced(710.0 if x > 710.0 else x)
+    half = (n * 0.5 + _ROUND) - _ROUND  # 2**n in two factors: it may be subnormal or infinite
+    return (1.0 + p) * _power_of_two(half) * _power_of_two(n - half)
+
+
+@_inlined
+def _expm1_of_negative(x):
+    n, p = _reduced(-60.0 if x < -60.0 else x)
+    scale = _power_of_two(n)
+    return scale * p + (scale - 1.0)
+
+
+@_inlined
+def _log1p_of_fraction(u):
+    """log(1 + u) for 0 <= u <= 1: 2 atanh(s), where 1 + u or (1 + u) / 2 is (1 + s) / (1 - s)."""
+    halved = (u - 1.0) * 0.5
+    halve = u > 0.41421356237309503
+    v = halved if halve else u
+    s = v / (2.0 + v)
+    return (_LN2 if halve else 0.0) + s * _polynomial(s * s, _ATANH_SERIES)
+
+
+@_inlined
+def _normal_tail(a):
+    """exp(-a**2 / 2) and Q(a), the standard normal's upper tail, for a >= 0."""
+    a = 40.0 if a > 40.0 else a
+    high = np.float64(np.float32(a))  # its square is exact
+    d = (high - a) * (high + a) * 0.5
+    e = _exp(-0.5 * high * high) * (1.0 + d * (1.0 + d * (0.5 + d * (1.0 / 6.0))))
+    inverse = 1.0 / (a + 4.0)
+    z = (a - 4.0) * inverse
+    return e, e * inverse * (_polynomial(z * z, _TAIL_EVEN) + z * _polynomial(z * z, _TAIL_ODD))
+
+
+@_inlined
+def _sigmoid(x):
+    e = _exp(-abs(x))
+    return (e if x < 0.0 else 1.0) / (1.0 + e)
+
+
+# --- elementwise ------------------------------------------------------------------------------------------------------
+
+
+def _memory_order(x: Array) -> list[int]:
+    """x's axes, the slowest first."""
+    return sorted(range(x.ndim), key=lambda axis: -x.strides[axis])
+
+
+def _flat(x: Array) -> Any:
+    """x's elements as a 1-D view in the order of memory; None where x has gaps or repeats, or Numba would have to
+    compile the kernel once more for it (misaligned, read-only)."""
+    if not x.flags.behaved:
+        return None
+    if not x.flags.c_contiguous:
+        x = x.transpose(_memory_order(x))
+    return x.reshape(-1) if x.flags.c_contiguous else None
+
+
+def _like(x: Array, model: Array) -> Array:
+    """x, broadcast, with the shape and strides of `model`, so that both lie in the same order in memory."""
+    if x.shape == model.shape and x.strides == model.strides and x.flags.behaved:
+        return x
+    y = np.empty_like(model)
+    np.copyto(y, x)
+    return y
+
+
+def _may_write(out: Array, inputs: Sequence[Array]) -> bool:
+    """Whether a kernel may write `out` while it reads `inputs`: all lie alike, and `out` is each of them or apart."""
+    model = inputs[0]
+    return (
+        (out.shape, out.strides, out.dtype) == (model.shape, model.strides, model.dtype)
+        and out.flags.behaved
+        and builtins.all(out.ctypes.data == x.ctypes.data or not np.may_share_memory(out, x) for x in inputs)
+    )
+
+
+def _elementwise(arrays: int) -> Callable[[Callable[..., Any]], Callable[..., Array | Declined]]:
+    """Makes a backend function of `arrays` arrays, then scalars, then `out`, from a scalar function."""
+
+    def make(scalar_function: Callable[..., Any]) -> Callable[..., Array | Declined]:
+        arity = scalar_function.__code__.co_argcount
+        scalar = _inlined(scalar_function)
+
+        @_jit
+        def loop_of_one(x, parameters, out):
+            for i in range(out.size):
+                out[i] = scalar(np.float64(x[i]), *parameters)
+
+        @_jit
+        def loop_of_two(g, x, parameters, out):
+            for i in range(out.size):
+                out[i] = scalar(np.float64(g[i]), np.float64(x[i]), *parameters)
+
+        loop = loop_of_one if arrays == 1 else loop_of_two
+
+        @functools.wraps(scalar_function)
+        def apply(*arguments: Any, out: Array | None = None) -> Array | Declined:
+            if len(arguments) > arity:
+                out = arguments[arity]
+            inputs, parameters = arguments[:arrays], tuple(map(float, arguments[arrays:arity]))
+            refusal = _refusal(*inputs)
+            if refusal is not None:
+                return refusal
+            model = inputs[-1]  # of the layout that all take
+            if inputs[0].shape != model.shape:
+                model = np.broadcast_to(model, np.broadcast_shapes(inputs[0].shape, model.shape))
+            if _flat(model) is None:
+                model = model.copy(order="K")
+            alike = [_like(x, model) for x in inputs]
+            result = out if out is not None and _may_write(out, alike) else np.empty_like(model)
+            loop(*map(_flat, alike), parameters, _flat(result))
+            return result if out is None or out is result else reference.copy(result, out)
+
+        return apply
+
+    return make
+
+
+_unary = _elementwise(1)
+_backward = _elementwise(2)
+
+
+@_unary
+def rsqrt(x):
+    return 1.0 / math.sqrt(x)
+
+
+@_unary
+def _tanh(x):
+    t = _expm1_of_negative(-2.0 * abs(x))
+    return math.copysign(t / (t + 2.0), x)
+
+
+def tanh(x: Array, out: Array | None = None) -> Array | Declined:
+    return _tanh(x, out) if x.dtype != np.float32 else Declined("NumPy's own loop is faster in float32")
+
+
+@_unary
+def sigmoid(x):
+    return _sigmoid(x)
+
+
+@_unary
+def erf(x):
+    a = abs(x)
+    _, tail = _normal_tail(a * math.sqrt(2.0))
+    z = 0.6 if a > 0.6 else a
+    near = x * _polynomial(z * z, _ERF_SERIES)
+    far = math.copysign(1.0 - 2.0 * tail, x)
+    return far if a > 0.6 else near
+
+
+@_unary
+def leaky_relu(x, slope):
+    return x if x > 0.0 else slope * x
+
+
+@_unary
+def elu(x, alpha):
+    return x if x > 0.0 else alpha * _expm1_of_negative(0.0 if x > 0.0 else x)
+
+
+@_unary
+def silu(x):
+    return x * _sigmoid(x)
+
+
+@_unary
+def gelu(x):
+    _, tail = _normal_tail(abs(x))
+    return x * (tail if x < 0.0 else 1.0 - tail)
+
+
+@_unary
+def gelu_tanh(x):
+    return x * _sigmoid(2.0 * math.sqrt(2.0 / math.pi) * (x + 0.044715 * (x * x * x)))
+
+
+@_unary
+def softplus(x, beta, threshold):
+    z = beta * x
+    return x if z > threshold else ((z if z > 0.0 else 0.0) + _log1p_of_fraction(_exp(-abs(z)))) / beta
+
+
+@_backward
+def tanh_backward(g, y):
+    return g * ((1.0 - y) * (1.0 + y))
+
+
+@_backward
+def sigmoid_backward(g, y):
+    return g * y * (1.0 - y)
+
+
+@_backward
+def relu_backward(g, y):
+    return g if y > 0.0 else 0.0
+
+
+@_backward
+def leaky_relu_backward(g, x, slope):
+    return g if x > 0.0 else slope * g
+
+
+@_backward
+def elu_backward(g, x, alpha):
+    return g if x > 0.0 else g * (alpha * _exp(x))
+
+
+@_backward
+def silu_backward(g, x):
+    return g * (_sigmoid(x) * (1.0 + x * _sigmoid(-x)))
+
+
+@_backward
+def gelu_backward(g, x):
+    e, tail = _normal_tail(abs(x))
+    return g * ((tail if x < 0.0 else 1.0 - tail) + x * (e * (1.0 / math.sqrt(2.0 * math.pi))))
+
+
+@_backward
+def gelu_tanh_backward(g, x):
+    u = 2.0 * math.sqrt(2.0 / math.pi) * (x + 0.044715 * (x * x * x))
+    a = 40.0 if abs(x) > 40.0 else abs(x)  # beyond, the sigmoid's slope is 0 and u's may overflow
+    slope = 2.0 * math.sqrt(2.0 / math.pi) * (1.0 + 3.0 * 0.044715 * (a * a))
+    s = _sigmoid(u)
+    return g * (s + x * (slope * s * _sigmoid(-u)))
+
+
+@_backward
+def softplus_backward(g, x, beta, threshold):
+    z = beta * x
+    return g if z > threshold else g * _sigmoid(z)
+
+
+@_backward
+def _clamp_backward(g, x, low, high):
+    return g if low <= x and x <= high else 0.0
+
+
+def clamp_backward(g: Array, x: Array, low: float | None, high: float | None, out: Array | None = None) -> Any:
+    """The bounds are rounded to x's dtype before they are compared with it, as they were in `clamp`."""
+    low, high = (-math.inf if low is None else low), (math.inf if high is None else high)
+    refusal = _refusal(g, x)
+    return refusal if refusal is not None else _clamp_backward(g, x, x.dtype.type(low), x.dtype.type(high), out)
+
+
+# --- sums -------------------------------------------------------------------------------------------------------------
+# Plain sums of blocks, then the blocks' sums with compensation. (Largest and smallest, products and arg-reductions are
+# left to NumPy, whose vector code was up to twelve times faster than what LLVM made of such loops, NaN and all.)
+
+_TILE = 512  # columns at a time: what they need stays in the first-level cache
+
+
+@_inlined
+def _add_exactly(total, error, value):
+    """Knuth's two-sum: what an addition rounds away is kept; but an infinite sum has no error."""
+    result = total + value
+    kept = result - total
+    error += (total - (result - kept)) + (value - kept)
+    return result, error if abs(result) < np.inf else 0.0
+
+
+@functools.partial(_jit, fastmath={"contract", "reassoc", "nsz"})
+def _sum_block(x):
+    """In whatever order suits vector code; the order is the same each time."""
+    total = 0.0
+    for i in range(x.size):
+        total += x[i]
+    return total
+
+
+@_jit
+def _sum_row(x):
+    total, error = 0.0, 0.0
+    for block in range(0, x.size, 256):
+        total, error = _add_exactly(total, error, _sum_block(x[block : block + 256]))
+    return total + error
+
+
+@_jit
+def _sum_rows(x, out):
+    """out (rows) from x (rows, columns)."""
+    for r in range(x.shape[0]):
+        out[r] = _sum_row(x[r])
+
+
+@_jit
+def _sum_columns(x, out):
+    """out (outer, inner) from x (outer, size, inner)."""
+    outer, size, inner = x.shape
+    work = np.empty((3, min(inner, _TILE)))
+    total, error, part = work[0], work[1], work[2]
+    for o in range(outer):
+        for first in range(0, inner, _TILE):
+            tile = x[o, :, first : first + _TILE]  # (size, columns)
+            columns = tile.shape[1]
+            for c in range(columns):
+                total[c] = error[c] = 0.0
+            for block in range(0, size, 16):
+                for c in range(columns):
+                    part[c] = 0.0
+                for row in tile[block : block + 16]:
+                    for c in range(columns):
+                        part[c] += row[c]
+                for c in range(columns):
+                    total[c], error[c] = _add_exactly(total[c], error[c], part[c])
+            for c in range(columns):
+                out[o, first + c] = total[c] + error[c]
+
+
+def _sum(x: Array, axes: Axes, keepdim: bool) -> Array:
+    """Sums x over `axes`, one run of axes that are neighbours in memory after the other; the result is float64."""
+    if _flat(x) is None:
+        x = x.copy(order="K")
+    order = _memory_order(x)
+    x = x.transpose(order)  # C-contiguous
+    reduced = [axis in axes for axis in order]
+    while True in reduced:
+        end = len(reduced) - reduced[::-1].index(True)  # the innermost run of reduced axes is begin ... end
+        begin = end - [*reduced[:end][::-1], False].index(False)
+        outer, size, inner = (math.prod(x.shape[a:b]) for a, b in ((0, begin), (begin, end), (end, x.ndim)))
+        result = np.empty(x.shape[:begin] + x.shape[end:])
+        if inner == 1:
+            _sum_rows(x.reshape(outer, size), result.reshape(outer))
+        else:
+            _sum_columns(x.reshape(outer, size, inner), result.reshape(outer, inner))
+        x, order, reduced = result, order[:begin] + order[end:], reduced[:begin] + reduced[end:]
+    x = x.transpose(sorted(range(x.ndim), key=lambda i: order[i]))
+    return np.expand_dims(x, axes) if keepdim else x
+
+
+@np.errstate(all="ignore")
+def sum(x: Array, axes: Axes, keepdim: bool) -> Array | Declined:
+    refusal = _refusal(x) or (None if axes else Declined("nothing to sum"))
+    return refusal or np.asarray(_sum(x, axes, keepdim), dtype=x.dtype)
+
+
+@np.errstate(all="ignore")
+def mean(x: Array, axes: Axes, keepdim: bool) -> Array | Declined:
+    refusal = _refusal(x) or (None if axes else Declined("nothing to average"))
+    if refusal is not None:
+        return refusal
+    count = np.float64(math.prod(x.shape[axis] for axis in axes))
+    return np.asarray(_sum(x, axes, keepdim) / count, dtype=x.dtype)
+
+
+# --- softmax ----------------------------------------------------------------------------------------------------------
+# Along the innermost axis in memory: kernels of rows, (outer, size). Along another: of columns, (outer, size, inner).
+
+
+@_jit
+def _shift(x):
+    """A largest of the row, in four strands; past a NaN, which shows in the row's sum, any number will do."""
+    a = b = c = d = -np.inf
+    whole = x.size - x.size % 4
+    for i in range(0, whole, 4):
+        a = x[i] if x[i] > a else a
+        b = x[i + 1] if x[i + 1] > b else b
+        c = x[i + 2] if x[i + 2] > c else c
+        d = x[i + 3] if x[i + 3] > d else d
+    for i in range(whole, x.size):
+        a = x[i] if x[i] > a else a
+    return np.float64(max(max(a, b), max(c, d)))
+
+
+@_jit
+def _scratch(x):
+    """For `_exponentials`: e, largest and total of as many rows as make its loop worth vector code."""
+    count = max(1, 1024 // max(1, x.shape[1]))
+    return np.empty((count, x.shape[1])), np.empty(count), np.empty(count)
+
+
+@_jit
+def _exponentials(x, e, largest, total):
+    """Of some rows x (count, size): e = exp(x - largest), with a largest and the total of e for each row."""
+    count, size = x.shape
+    for r in range(count):
+        largest[r] = _shift(x[r])
+        for c in range(size):
+            e[r, c] = x[r, c] - largest[r]
+    flat = e.reshape(-1)
+    for i in range(count * size):
+        flat[i] = _exp(flat[i])
+    for r in range(count):
+        total[r] = _sum_row(e[r])
+
+
+@_jit
+def _softmax_rows(x, logarithm, out):
+    e, largest, total = _scratch(x)
+    for r in range(x.shape[0]):
+        i = r % total.size
+        if i == 0:
+            _exponentials(x[r : r + total.size], e, largest, total)
+        if logarithm:
+            log_total = math.log(total[i])
+            for c in range(x.shape[1]):
+                out[r, c] = (x[r, c] - largest[i]) - log_total
+        else:
+            for c in range(x.shape[1]):
+                out[r, c] = e[i, c] / total[i]
+
+
+@_jit
+def _softmax_columns(x, logarithm, out):
+    outer, size, inner = x.shape
+    largest, total, e = np.empty(inner), np.empty(inner), np.empty((size, inner))
+    for o in range(outer):
+        for c in range(inner):
+            largest[c], total[c] = -np.inf, 0.0
+        for r in range(size):
+            for c in range(inner):
+                largest[c] = x[o, r, c] if x[o, r, c] > largest[c] else largest[c]
+        for r in range(size):
+            for c in range(inner):
+                e[r, c] = _exp(x[o, r, c] - largest[c])
+                total[c] += e[r, c]
+        if logarithm:
+            for c in range(inner):
+                total[c] = math.log(total[c])
+        for r in range(size):
+            for c in range(inner):
+                out[o, r, c] = (x[o, r, c] - largest[c]) - total[c] if logarithm else e[r, c] / total[c]
+
+
+@_jit
+def _softmax_backward_rows(g, y, logarithm, out):
+    terms = np.empty(g.shape[1])
+    for r in range(g.shape[0]):
+        for c in range(terms.size):
+            terms[c] = g[r, c] if logarithm else np.float64(g[r, c]) * y[r, c]
+        dot = _sum_row(terms)
+        if logarithm:
+            for c in range(terms.size):
+                out[r, c] = g[r, c] - _exp(np.float64(y[r, c])) * dot
+        else:
+            for c in range(terms.size):
+                out[r, c] = y[r, c] * (g[r, c] - dot)
+
+
+@_jit
+def _softmax_backward_columns(g, y, logarithm, out):
+    outer, size, inner = g.shape
+    dot = np.empty(inner)
+    for o in range(outer):
+        for c in range(inner):
+            dot[c] = 0.0
+        for r in range(size):
+            for c in range(inner):
+                dot[c] += g[o, r, c] if logarithm else np.float64(g[o, r, c]) * y[o, r, c]
+        for r in range(size):
+            if logarithm:
+                for c in range(inner):
+                    out[o, r, c] = g[o, r, c] - _exp(np.float64(y[o, r, c])) * dot[c]
+            else:
+                for c in range(inner):
+                    out[o, r, c] = y[o, r, c] * (g[o, r, c] - dot[c])
+
+
+def _along(axis: int, of_rows: Any, of_columns: Any, logarithm: bool, *arrays: Array) -> Array | Declined:
+    refusal = _refusal(*arrays)
+    if refusal is not None:
+        return refusal
+    model = arrays[-1] if _flat(arrays[-1]) is not None else arrays[-1].copy(order="K")
+    result = np.empty_like(model)
+    if model.size == 0:
+        return result
+    order = _memory_order(model)
+    place = order.index(axis)
+    outer = math.prod(model.shape[a] for a in order[:place])
+    inner = math.prod(model.shape[a] for a in order[place + 1 :])
+    shape = (outer, -1) if inner == 1 else (outer, model.shape[axis], inner)
+    inputs = [_flat(_like(x, model)) for x in arrays]
+    *shaped, out = (np.reshape(flat, shape) for flat in (*inputs, _flat(result)))
+    (of_rows if inner == 1 else of_columns)(*shaped, logarithm, out)
+    return result
+
+
+def softmax(x: Array, axis: int) -> Array | Declined:
+    return _along(axis, _softmax_rows, _softmax_columns, False, x)
+
+
+def log_softmax(x: Array, axis: int) -> Array | Declined:
+    return _along(axis, _softmax_rows, _softmax_columns, True, x)
+
+
+def softmax_backward(g: Array, y: Array, axis: int) -> Array | Declined:
+    return _along(axis, _softmax_backward_rows, _softmax_backward_columns, False, g, y)
+
+
+def log_softmax_backward(g: Array, y: Array, axis: int) -> Array | Declined:
+    return _along(axis, _softmax_backward_rows, _softmax_backward_columns, True, g, y)
+
+
+# --- loss: the formulas stand in reference.py -------------------------------------------------------------------------
+
+
+def _rows(x: Array, dtype: Any = None) -> Array:
+    """x, C-contiguous, aligned and writeable: of one type, that is, to Numba."""
+    return x if x.flags.carray and dtype in (None, x.dtype) else np.array(x, dtype=dtype, order="C")
+
+
+@_jit
+def _cross_entropy_rows(x, target, weight, ignore_index, smoothing, losses, logsumexp):
+    """x (rows, columns), weight (columns). Returns the first row whose target names no class, or -1."""
+    rows, columns = x.shape
+    e, largest, total = _scratch(x)
+    terms = np.empty(columns)
+    for r in range(rows):
+        t = target[r]
+        if t != ignore_index and (t < 0 or t >= columns):
+            return r
+        i = r % total.size
+        if i == 0:
+            _exponentials(x[r : r + total.size], e, largest, total)
+        row_logsumexp = largest[i] + math.log(total[i])
+        logsumexp[r] = row_logsumexp
+        loss = 0.0
+        if t != ignore_index:
+            loss = (1.0 - smoothing) * weight[t] * (row_logsumexp - x[r, t])
+            if smoothing != 0.0:
+                for c in range(columns):
+                    terms[c] = weight[c] * (row_logsumexp - x[r, c])
+                loss += smoothing / columns * _sum_row(terms)
+        losses[r] = loss
+    return -1
+
+
+@_jit
+def _cross_entropy_backward_rows(g, x, target, weight, ignore_index, smoothing, logsumexp, out):
+    rows, columns = x.shape
+    share = smoothing / max(columns, 1)
+    shares = share * weight.sum()
+    for r in range(rows):
+        t = target[r]
+        if t == ignore_index:
+            for c in range(columns):
+                out[r, c] = 0.0
+            continue
+        if t < 0 or t >= columns:
+            return r
+        gradient, row_logsumexp = np.float64(g[r]), np.float64(logsumexp[r])
+        at_target = (1.0 - smoothing) * weight[t]
+        scale = at_target + shares
+        for c in range(columns):
+            d = _exp(np.float64(x[r, c]) - row_logsumexp) * scale - share * weight[c]
+            out[r, c] = gradient * (d - (at_target if c == t else 0.0))
+    return -1
+
+
+def _weights(weight: Array | None, classes: int) -> Array:
+    return np.ones(classes) if weight is None else _rows(weight, np.float64)
+
+
+def cross_entropy(
+    logits: Array, target: Array, weight: Array | None, ignore_index: int, label_smoothing: float
+) -> tuple[Array, Array] | Declined:
+    refusal = _refusal(logits)
+    if refusal is not None:
+        return refusal
+    rows, classes = logits.shape
+    losses, logsumexp = np.empty(rows, logits.dtype), np.empty(rows, logits.dtype)
+    target, weights = _rows(target, np.int64), _weights(weight, classes)
+    x = _rows(logits)
+    wrong = _cross_entropy_rows(x, target, weights, ignore_index, float(label_smoothing), losses, logsumexp)
+    if wrong >= 0:
+        raise reference.wrong_target(target[wrong], classes, ignore_index)
+    return losses, logsumexp
+
+
+def cross_entropy_backward(
+    gradient: Array,
+    logits: Array,
+    target: Array,
+    weight: Array | None,
+    ignore_index: int,
+    label_smoothing: float,
+    logsumexp: Array,
+) -> Array | Declined:
+    refusal = _refusal(logits, gradient, logsumexp)
+    if refusal is not None:
+        return refusal
+    out = np.empty(logits.shape, logits.dtype)
+    target, weights = _rows(target, np.int64), _weights(weight, logits.shape[1])
+    smoothing = float(label_smoothing)
+    g, x, lse = _rows(gradient), _rows(logits), _rows(logsumexp)
+    wrong = _cross_entropy_backward_rows(g, x, target, weights, ignore_index, smoothing, lse, out)
+    if wrong >= 0:
+        raise reference.wrong_target(target[wrong], logits.shape[1], ignore_index)
+    return out
+
+
+# --- products: NumPy's, with the activation in place ------------------------------------------------------------------
+
+_ACTIVATIONS = {"sigmoid": sigmoid, "tanh": tanh, "gelu": gelu, "silu": silu}
+
+
+def linear(x: Array, weight: Array, bias: Array | None, activation: str) -> Array | Declined:
+    if activation not in _ACTIVATIONS:
+        return Declined("NumPy's product is as fast")
+    refusal = _refusal(x)
+    if refusal is not None:
+        return refusal
+    y = reference.linear(x, weight, bias, "none")
+    result = _ACTIVATIONS[activation](y, out=y)
+    return reference.linear(x, weight, bias, activation) if isinstance(result, Declined) else result
+
+
+# --- optimizers: the formulas stand in reference.py -------------------------------------------------------------------
+
+
+@_jit
+def _sgd(value, gradient, buffer, scalars, flags):
+    learning_rate, momentum, undamped, weight_decay = scalars
+    nesterov, maximize, first_step, decay, keep = flags
+    for i in range(value.size):
+        step = -gradient[i] if maximize else gradient[i]
+        if decay:
+            step += weight_decay * value[i]
+        if keep:
+            mean = step if first_step else momentum * buffer[i] + undamped * step
+            buffer[i] = mean
+            step = step + momentum * mean if nesterov else mean
+        value[i] -= learning_rate * step
+
+
+@_jit
+def _adam(value, gradient, exp_avg, exp_avg_sq, max_exp_avg_sq, scalars, flags):
+    step_size, unkept1, beta2, unkept2, correction2, epsilon, weight_decay, shrink = scalars
+    maximize, decay, decoupled, amsgrad = flags
+    for i in range(value.size):
+        g = -gradient[i] if maximize else gradient[i]
+        v = value[i] * shrink if decay and decoupled else value[i]
+        if decay and not decoupled:
+            g += weight_decay * v
+        m = exp_avg[i] + unkept1 * (g - exp_avg[i])
+        s = beta2 * exp_avg_sq[i] + unkept2 * g * g
+        exp_avg[i] = m
+        exp_avg_sq[i] = s
+        if amsgrad:
+            s = s if s > max_exp_avg_sq[i] or s != s else max_exp_avg_sq[i]
+            max_exp_avg_sq[i] = s
+        value[i] = v - step_size * (m / (np.sqrt(s) / correction2 + epsilon))
+
+
+def _step_refusal(values: Sequence[Array], *states: Sequence[Array] | None) -> Declined | None:
+    """What is written in place must lie as the kernels read it."""
+    for written in (values, *states):
+        for value, array in zip(values, written or (), strict=False):
+            if array.dtype != value.dtype or _refusal(array) is not None:
+                return _refusal(value, array)
+            if not array.flags.carray:
+                return Declined("a parameter or its state is not contiguous")
+    return None
+
+
+def sgd_step(
+    values: Sequence[Array],
+    gradients: Sequence[Array],
+    buffers: Sequence[Array] | None,
+    learning_rate: float,
+    momentum: float,
+    dampening: float,
+    weight_decay: float,
+    nesterov: bool,
+    maximize: bool,
+    first_step: bool,
+) -> Declined | None:
+    refusal = _step_refusal(values, buffers)
+    if refusal is not None:
+        return refusal
+    scalars = learning_rate, momentum, 1 - dampening, weight_decay
+    flags = bool(nesterov), bool(maximize), bool(first_step), weight_decay != 0, buffers is not None
+    for value, gradient, buffer in zip(values, gradients, buffers or values, strict=True):
+        typed = tuple(map(value.dtype.type, scalars))
+        _sgd(value.reshape(-1), _rows(gradient, value.dtype).reshape(-1), buffer.reshape(-1), typed, flags)
+    return None
+
+
+def adam_step(
+    values: Sequence[Array],
+    gradients: Sequence[Array],
+    exp_avgs: Sequence[Array],
+    exp_avg_sqs: Sequence[Array],
+    max_exp_avg_sqs: Sequence[Array] | None,
+    step: int,
+    learning_rate: float,
+    beta1: float,
+    beta2: float,
+    epsilon: float,
+    weight_decay: float,
+    decoupled: bool,
+    maximize: bool,
+) -> Declined | None:
+    refusal = _step_refusal(values, exp_avgs, exp_avg_sqs, max_exp_avg_sqs)
+    if refusal is not None:
+        return refusal
+    step_size, correction2 = learning_rate / (1 - beta1**step), math.sqrt(1 - beta2**step)
+    shrink = 1 - learning_rate * weight_decay
+    scalars = step_size, 1 - beta1, beta2, 1 - beta2, correction2, epsilon, weight_decay, shrink
+    flags = bool(maximize), weight_decay != 0, bool(decoupled), max_exp_avg_sqs is not None
+    states = zip(values, gradients, exp_avgs, exp_avg_sqs, max_exp_avg_sqs or exp_avg_sqs, strict=True)
+    for value, gradient, *moments in states:
+        typed = tuple(map(value.dtype.type, scalars))
+        flat = [moment.reshape(-1) for moment in moments]
+        _adam(value.reshape(-1), _rows(gradient, value.dtype).reshape(-1), *flat, typed, flags)
+    return None

@@ -1,0 +1,111 @@
+"""How an operator is defined, and where its name then appears.
+
+`@operator` turns a forward function of arrays into an `Operator` and enters it into the registry, from which everything
+else is derived: `hominy.<name>`, `Tensor.<name>`, `hominy.nn.functional.<name>`, `hominy.kernels.<name>`, the in-place
+`Tensor.<name>_`. The first parameter decides: an operator of `input` is a tensor method, one of anything else is not.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..autograd import Operator, TensorBase
+
+REGISTRY: dict[str, Operator] = {}
+FUNCTIONAL: set[str] = set()  # names that nn.functional offers
+COMPOSED: dict[str, Any] = {}  # plain functions made of operators, offered by nn.functional
+HIDDEN: set[str] = set()  # names that are not hominy.<name>: functional only, or helpers of gradients
+
+
+def operator(forward: Any = None, *, view: bool = False, functional: bool = False, public: bool = True) -> Any:
+    """Make `forward` an operator. `view`: it returns a view of its first argument where it can. `functional`: it is
+    offered by `nn.functional` too. `public=False`: by nothing else, unless `functional`."""
+    if forward is None:
+        return lambda function: operator(function, view=view, functional=functional, public=public)
+    made = Operator(forward, view)
+    REGISTRY[made.name] = made
+    if functional:
+        FUNCTIONAL.add(made.name)
+    if not public:
+        HIDDEN.add(made.name)
+    return made
+
+
+def functional(function: Any) -> Any:
+    """Offer a plain function, made of operators, in nn.functional."""
+    COMPOSED[function.__name__] = function
+    return function
+
+
+def scalar(name: str, argument: str, value: Any) -> float:
+    """`value` as a Python float.
+
+    Raises:
+        TypeError: it is not a number.
+    """
+    if isinstance(value, TensorBase):
+        value = value.item()  # type: ignore[attr-defined]
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"[{name}] {argument}: expected a number, got {type(value).__name__}") from None
+
+
+def normalize_axis(name: str, dim: Any, ndim: int) -> int:
+    """`dim` in [0, ndim), counted from the end where negative; a 0-d array counts as one of 1 dimension.
+
+    Raises:
+        TypeError: it is not an integer.
+        IndexError: it is out of range.
+    """
+    if type(dim) is not int:
+        if isinstance(dim, bool) or not hasattr(dim, "__index__"):
+            raise TypeError(f"[{name}] dim: expected an integer, got {type(dim).__name__}")
+        dim = int(dim.__index__())
+    bound = ndim or 1
+    if not -bound <= dim < bound:
+        raise IndexError(f"[{name}] dim: expected an integer in [{-bound}, {bound - 1}], got {dim}")
+    return dim + bound if dim < 0 else dim
+
+
+def normalize_axes(name: str, dim: Any, ndim: int) -> tuple[int, ...]:
+    """`dim` (None, an integer, several) as a tuple of distinct axes; None and () mean all.
+
+    Raises:
+        ValueError: an axis is given twice.
+    """
+    if dim is None:
+        return tuple(range(ndim))
+    if not isinstance(dim, (tuple, list)):
+        return (normalize_axis(name, dim, ndim),) if ndim else ((normalize_axis(name, dim, ndim),) and ())
+    if not dim:
+        return tuple(range(ndim))
+    axes = tuple(sorted(normalize_axis(name, axis, ndim) for axis in dim))
+    if len(set(axes)) != len(axes):
+        raise ValueError(f"[{name}] dim: expected distinct dimensions, got {tuple(dim)}")
+    return axes if ndim else ()
+
+
+def require_array(name: str, argument: str, value: Any) -> np.ndarray:
+    """`value` itself when it is an array.
+
+    Raises:
+        TypeError: it is not a tensor or an array.
+    """
+    if not isinstance(value, np.ndarray):
+        raise TypeError(f"[{name}] {argument}: expected a tensor or an array, got {type(value).__name__}")
+    return value
+
+
+def require_floating(name: str, argument: str, value: Any) -> np.ndarray:
+    """`value` itself when it is an array of float32 or float64; float16 and bfloat16 must be cast first.
+
+    Raises:
+        TypeError: anything else.
+    """
+    array = require_array(name, argument, value)
+    if array.dtype.char not in "fd":
+        raise TypeError(f"[{name}] {argument}: expected dtype float32 or float64, got {array.dtype}")
+    return array

@@ -1,0 +1,46 @@
+#!/bin/sh
+# Builds and runs the kernel test.
+#
+#   tests/cpp/run.sh native|asan|tsan|aarch64 [build folder] [arguments of kernel_test ...]
+#
+# native: as users compile it; asan: AddressSanitizer and UBSan; tsan: ThreadSanitizer; aarch64: cross-compiled, static,
+# under qemu-aarch64. All but the first run with --quick. Without a build folder a temporary one is used and removed.
+set -eu
+kind=${1:?usage: run.sh native|asan|tsan|aarch64 [build folder] [arguments of kernel_test ...]}
+shift
+here=$(cd "$(dirname "$0")" && pwd)
+
+configure= quick=--quick emulator=
+case $kind in
+  native) quick= ;;
+  asan) configure=-DHOMINY_SANITIZE=address,undefined ;;
+  tsan) configure=-DHOMINY_SANITIZE=thread ;;
+  aarch64) configure=-DCMAKE_TOOLCHAIN_FILE=$here/aarch64.cmake emulator=qemu-aarch64 ;;
+  *)
+    echo "run.sh: unknown kind '$kind'" >&2
+    exit 2
+    ;;
+esac
+
+case ${1:---} in
+  --*)
+    build=$(mktemp -d)
+    trap 'rm -rf "$build"' EXIT
+    ;;
+  *)
+    build=$1
+    shift
+    mkdir -p "$build"
+    ;;
+esac
+
+generator=
+if command -v ninja >/dev/null; then generator=-GNinja; fi
+cmake -S "$here" -B "$build" $generator ${configure:+"$configure"} >"$build/configure.log" || {
+  cat "$build/configure.log"
+  exit 1
+}
+cmake --build "$build" --parallel "${HOMINY_BUILD_JOBS:-2}"
+# The pools are leaked on purpose; threads in a child of a fork are more than ThreadSanitizer promises to follow.
+ASAN_OPTIONS=detect_leaks=0 TSAN_OPTIONS=die_after_fork=0 UBSAN_OPTIONS=print_stacktrace=1 \
+  $emulator "$build/kernel_test" $quick "$@"
