@@ -52,11 +52,6 @@ inline int32_t dtype_of(const py::detail::PyArray_Proxy* array) {
   }
 }
 
-[[noreturn]] inline void raise_type(const char* op, const char* argument, const char* expected, py::handle got) {
-  throw py::type_error(std::string("[") + op + "] " + argument + ": expected " + expected + ", got " +
-                       Py_TYPE(got.ptr())->tp_name);
-}
-
 [[noreturn]] inline void raise_value(const char* op, const char* argument, const std::string& expected,
                                      const std::string& got) {
   throw py::value_error(std::string("[") + op + "] " + argument + ": expected " + expected + ", got " + got);
@@ -72,7 +67,7 @@ inline bool is_array(py::handle h) { return py::detail::npy_api::get().PyArray_C
 
 // The descriptor of a NumPy array. Shape and strides are copied: they stay true while the interpreter lock is released.
 inline hominy_tensor describe(const char* op, const char* argument, py::handle h) {
-  if (!is_array(h)) raise_type(op, argument, "a NumPy array", h);
+  if (!is_array(h)) throw declined{std::string(argument) + " is not a NumPy array but " + Py_TYPE(h.ptr())->tp_name};
   const auto* array = py::detail::array_proxy(h.ptr());
   hominy_tensor t;
   t.dtype = dtype_of(array);
@@ -101,6 +96,13 @@ inline void require_same_dtype(const char* op, const char* argument, const homin
   if (expected.dtype != got.dtype)
     throw py::type_error(std::string("[") + op + "] " + argument + ": expected dtype " + dtype_name(expected.dtype) +
                          ", got " + dtype_name(got.dtype));
+}
+
+// The operands of a product or an elementwise operation: the caller brings them to one dtype first.
+inline void decline_mixed_dtypes(const hominy_tensor& a, const hominy_tensor& b) {
+  if (a.dtype != b.dtype)
+    throw declined{std::string("native computes in one dtype, not ") + dtype_name(a.dtype) + " with " +
+                   dtype_name(b.dtype)};
 }
 
 inline bool same_shape(const hominy_tensor& a, const hominy_tensor& b) {

@@ -101,7 +101,7 @@ py::object elementwise_output(const char* op, py::handle given, hominy_tensor& o
 
 py::object run_unary(hominy_unary operation, const char* op, py::handle x_array, double p, double q, py::handle given) {
   return declining([&]() -> py::object {
-    hominy_tensor x = describe_floating(op, "x", x_array), out = x;
+    hominy_tensor x = describe_floating(op, "input", x_array), out = x;
     const hominy_tensor* operands[] = {&x};
     py::object result = elementwise_output(op, given, out, operands, 1), keep;
     detach_from(op, x, out, keep);
@@ -114,15 +114,15 @@ py::object run_unary(hominy_unary operation, const char* op, py::handle x_array,
 // Two operands, of which one may be a Python number, broadcast to `out`'s shape.
 void describe_pair(const char* op, py::handle a_array, py::handle b_array, operand& a, operand& b, hominy_tensor& out) {
   bool a_number = is_scalar(a_array), b_number = is_scalar(b_array);
-  if (a_number && b_number) raise_type(op, "a", "an array on at least one side", a_array);
-  if (!a_number) a.tensor = describe_floating(op, "a", a_array);
-  if (!b_number) b.tensor = describe_floating(op, "b", b_array);
+  if (a_number && b_number) throw declined{"two numbers and no array"};
+  if (!a_number) a.tensor = describe_floating(op, "input", a_array);
+  if (!b_number) b.tensor = describe_floating(op, "other", b_array);
   if (a_number) a.set_number(a_array, b.tensor.dtype);
   if (b_number) b.set_number(b_array, a.tensor.dtype);
-  require_same_dtype(op, "b", a.tensor, b.tensor);
+  decline_mixed_dtypes(a.tensor, b.tensor);
   out = a.tensor;
   if (!broadcast_shape(out, b.tensor))
-    raise_value(op, "b", "a shape that broadcasts with " + shape_text(a.tensor), shape_text(b.tensor));
+    raise_value(op, "other", "a shape that broadcasts with " + shape_text(a.tensor), shape_text(b.tensor));
   a.tensor = broadcast_to(a.tensor, out);
   b.tensor = broadcast_to(b.tensor, out);
 }
@@ -219,7 +219,7 @@ py::object reduced_output(const char* op, hominy_tensor& out, const bool* droppe
 py::object run_reduce(hominy_reduce operation, const char* op, py::handle x_array, const py::tuple& axes,
                       bool keepdim) {
   return declining([&]() -> py::object {
-    hominy_tensor x = describe_floating(op, "x", x_array), out = x;
+    hominy_tensor x = describe_floating(op, "input", x_array), out = x;
     bool dropped[HOMINY_MAX_NDIM] = {};
     for (py::handle item : axes) {
       int64_t axis = item.cast<int64_t>();
@@ -228,7 +228,7 @@ py::object run_reduce(hominy_reduce operation, const char* op, py::handle x_arra
       dropped[axis] = true;
       out.shape[axis] = 1;
       if (x.shape[axis] == 0 && (operation == HOMINY_REDUCE_amax || operation == HOMINY_REDUCE_amin))
-        raise_value(op, "x", "at least one element to reduce", "shape " + shape_text(x));
+        raise_value(op, "input", "at least one element to reduce", "shape " + shape_text(x));
     }
     py::object result = reduced_output(op, out, dropped, keepdim);
     unlocked without_lock(element_count(x) >= unlock_elements);
@@ -245,10 +245,10 @@ int32_t checked_axis(const char* op, const hominy_tensor& x, int64_t axis) {
 
 py::object run_arg_reduce(bool smallest, const char* op, py::handle x_array, int64_t axis, bool keepdim) {
   return declining([&]() -> py::object {
-    hominy_tensor x = describe_floating(op, "x", x_array), out = x;
+    hominy_tensor x = describe_floating(op, "input", x_array), out = x;
     bool dropped[HOMINY_MAX_NDIM] = {};
     dropped[checked_axis(op, x, axis)] = true;
-    if (x.shape[axis] == 0) raise_value(op, "x", "at least one element to reduce", "shape " + shape_text(x));
+    if (x.shape[axis] == 0) raise_value(op, "input", "at least one element to reduce", "shape " + shape_text(x));
     out.shape[axis] = 1;
     out.dtype = HOMINY_INT64;
     py::object result = reduced_output(op, out, dropped, keepdim);
@@ -260,7 +260,7 @@ py::object run_arg_reduce(bool smallest, const char* op, py::handle x_array, int
 
 py::object run_softmax(bool logarithm, const char* op, py::handle x_array, int64_t axis) {
   return declining([&]() -> py::object {
-    hominy_tensor x = describe_floating(op, "x", x_array), out = x;
+    hominy_tensor x = describe_floating(op, "input", x_array), out = x;
     checked_axis(op, x, axis);
     const hominy_tensor* operands[] = {&x};
     py::object result = elementwise_output(op, py::none(), out, operands, 1);
@@ -436,24 +436,24 @@ void insert_axis(hominy_tensor& t, int axis) {
 py::object run_matmul(py::handle a_array, py::handle b_array) {
   return declining([&]() -> py::object {
     const char* op = "matmul";
-    hominy_tensor a = describe_floating(op, "a", a_array), b = describe_floating(op, "b", b_array);
-    require_same_dtype(op, "b", a, b);
-    if (a.ndim == 0) raise_value(op, "a", "at least 1 dimension", "0");
-    if (b.ndim == 0) raise_value(op, "b", "at least 1 dimension", "0");
+    hominy_tensor a = describe_floating(op, "input", a_array), b = describe_floating(op, "other", b_array);
+    decline_mixed_dtypes(a, b);
+    if (a.ndim == 0) raise_value(op, "input", "at least 1 dimension", "0");
+    if (b.ndim == 0) raise_value(op, "other", "at least 1 dimension", "0");
     std::string given = shape_text(b);
     bool a_vector = a.ndim == 1, b_vector = b.ndim == 1;
     if (a_vector) insert_axis(a, 0);
     if (b_vector) insert_axis(b, 1);
     int64_t m = a.shape[a.ndim - 2], k = a.shape[a.ndim - 1], n = b.shape[b.ndim - 1];
     if (b.shape[b.ndim - 2] != k)
-      raise_value(op, "b", "(..., k=" + std::to_string(k) + ", n) to follow a's " + shape_text(a), given);
+      raise_value(op, "other", "(..., k=" + std::to_string(k) + ", n) to follow a's " + shape_text(a), given);
     // Batch dimensions broadcast; the matrix dimensions are put back behind them.
     hominy_tensor a_batch = a, b_batch = b, out = a;
     a_batch.ndim -= 2;
     b_batch.ndim -= 2;
     out.ndim -= 2;
     if (!broadcast_shape(out, b_batch))
-      raise_value(op, "b", "batch dimensions that broadcast with a's " + shape_text(a_batch), shape_text(b_batch));
+      raise_value(op, "other", "batch dimensions that broadcast with a's " + shape_text(a_batch), shape_text(b_batch));
     hominy_tensor a_wide = broadcast_to(a_batch, out), b_wide = broadcast_to(b_batch, out);
     for (int i = 2; i > 0; --i) {
       a_wide.shape[a_wide.ndim] = a.shape[a.ndim - i];
@@ -483,15 +483,15 @@ py::object run_linear(py::handle x_array, py::handle weight_array, py::handle bi
                       const std::string& activation) {
   return declining([&]() -> py::object {
     const char* op = "linear";
-    hominy_tensor x = describe_floating(op, "x", x_array), weight = describe_floating(op, "weight", weight_array), bias;
-    require_same_dtype(op, "weight", x, weight);
+    hominy_tensor x = describe_floating(op, "input", x_array), weight = describe_floating(op, "weight", weight_array), bias;
+    decline_mixed_dtypes(x, weight);
     if (weight.ndim != 2) raise_value(op, "weight", "(out_features, in_features)", shape_text(weight));
     if (x.ndim == 0 || x.shape[x.ndim - 1] != weight.shape[1])
-      raise_value(op, "x", "(..., in_features=" + std::to_string(weight.shape[1]) + ")", shape_text(x));
+      raise_value(op, "input", "(..., in_features=" + std::to_string(weight.shape[1]) + ")", shape_text(x));
     const hominy_tensor* bias_or_null = nullptr;
     if (!bias_array.is_none()) {
       bias = describe_floating(op, "bias", bias_array);
-      require_same_dtype(op, "bias", x, bias);
+      decline_mixed_dtypes(x, bias);
       if (bias.ndim != 1 || bias.shape[0] != weight.shape[0])
         raise_value(op, "bias", "(out_features=" + std::to_string(weight.shape[0]) + ",)", shape_text(bias));
       bias_or_null = &bias;

@@ -85,26 +85,27 @@ void where_loop(const tile& t) {
   constexpr int width = lanes<T>;
   const int64_t condition_step = t.column_stride[1];
   const int64_t a_step = t.column_stride[2] / int64_t(sizeof(T)), b_step = t.column_stride[3] / int64_t(sizeof(T));
-  const auto chosen = [](const char* condition, vec<T> a, vec<T> b, int64_t count) {
-    typename bytes_of<T>::type set{};
-    if (count == width)
-      memcpy(&set, condition, sizeof set);
-    else
-      memcpy(&set, condition, size_t(count));
-    return __builtin_convertvector(set, vec<T>) != 0 ? a : b;
+  // A loop, which becomes one widening instruction; GCC 12 takes __builtin_convertvector here byte by byte.
+  const auto choose = [](const int8_t* set, vec<T> a, vec<T> b) {
+    T wide[width];
+    for (int i = 0; i < width; i++) wide[i] = set[i];
+    return load<T>(wide) != 0 ? a : b;
   };
   for (int64_t row = 0; row < t.rows; row++) {
     T* out = reinterpret_cast<T*>(t.data[0] + row * t.row_stride[0]);
-    const char* condition = t.data[1] + row * t.row_stride[1];
+    const int8_t* condition = reinterpret_cast<const int8_t*>(t.data[1]) + row * t.row_stride[1];
     const T* a = reinterpret_cast<const T*>(t.data[2] + row * t.row_stride[2]);
     const T* b = reinterpret_cast<const T*>(t.data[3] + row * t.row_stride[3]);
     int64_t left = t.columns;
     for (; left >= width; left -= width) {
-      store<T>(out, chosen(condition, load<T>(a), load<T>(b), width));
+      store<T>(out, choose(condition, load<T>(a), load<T>(b)));
       out += width, condition += width * condition_step, a += width * a_step, b += width * b_step;
     }
-    if (left > 0)
-      store_partial<T>(out, chosen(condition, load_partial<T>(a, left), load_partial<T>(b, left), left), left);
+    if (left > 0) {
+      int8_t set[width] = {};
+      memcpy(set, condition, size_t(left));
+      store_partial<T>(out, choose(set, load_partial<T>(a, left), load_partial<T>(b, left)), left);
+    }
   }
 }
 

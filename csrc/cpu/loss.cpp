@@ -76,7 +76,7 @@ struct forward {
 
   // smooth: sum over c of w[c] (log sum - (x[c] - m)), 0 without smoothing
   void finish(int64_t row, T largest, T sum, T smooth) const {
-    const T log_sum = T(::log(double(sum)));
+    const T log_sum = log_of(sum);
     logsumexp.set(row, largest + log_sum);
     const int64_t t = targets.read(row);
     if (t < 0) return losses.set(row, T(0));
@@ -92,7 +92,7 @@ struct forward {
     const auto [largest, sum] = statistics_of_row<T, unit>(x, class_stride, n);
     double smooth = 0;
     if (targets.smoothing > 0) {
-      const vec<T> shift = broadcast(largest), log_sum = broadcast(T(::log(double(sum))));
+      const vec<T> shift = broadcast(largest), log_sum = broadcast(log_of(sum));
       for (int64_t first = 0; first < n; first += softmax_block)
         smooth += double(sum_of_block<T, unit>(
             x + first * class_stride, class_stride, minimum_of(softmax_block, n - first), T(0),
@@ -156,13 +156,16 @@ struct backward {
     char* to = out + row * out_row_stride;
     const vec<T> shift = broadcast(logsumexp[row]), scale = broadcast(r.scale), spread = broadcast(r.spread);
     const int64_t n = targets.classes;
-    for (int64_t c = 0; c < n; c += lanes<T>) {
+    const auto store_vector = [&](int64_t c, int64_t count) {
       vec<T> result{};
       if (r.target >= 0)
-        result = scale * exp<T>(load_padded<T, unit>(x + c * class_stride, class_stride, n - c, T(0)) - shift);
-      if (r.spread != 0) result = result - spread * targets.weights(c, n - c);
-      store_lanes<T, unit>(to + c * out_class_stride, out_class_stride, result, n - c);
-    }
+        result = scale * exp<T>(load_padded<T, unit>(x + c * class_stride, class_stride, count, T(0)) - shift);
+      if (r.spread != 0) result = result - spread * targets.weights(c, count);
+      store_lanes<T, unit>(to + c * out_class_stride, out_class_stride, result, count);
+    };
+    int64_t c = 0;
+    for (; c + lanes<T> <= n; c += lanes<T>) store_vector(c, lanes<T>);
+    if (c < n) store_vector(c, n - c);
     subtract_peak(row, r);
   }
 

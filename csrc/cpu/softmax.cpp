@@ -23,14 +23,16 @@ struct line {
   int64_t width;
 };
 
+// out = f(vector of x, its first element, how many of its lanes count)
 template <class T, bool unit, class F>
 void map_row(const char* x, int64_t x_stride, char* out, int64_t out_stride, int64_t n, F f) {
   int64_t i = 0;
   for (; i + lanes<T> <= n; i += lanes<T>)
-    store_lanes<T, unit>(out + i * out_stride, out_stride, f(load_lanes<T, unit>(x + i * x_stride, x_stride)), lanes<T>);
+    store_lanes<T, unit>(out + i * out_stride, out_stride,
+                         f(load_lanes<T, unit>(x + i * x_stride, x_stride), i, int64_t(lanes<T>)), lanes<T>);
   if (i < n)
     store_lanes<T, unit>(out + i * out_stride, out_stride,
-                         f(load_padded<T, unit>(x + i * x_stride, x_stride, n - i, T(0))), n - i);
+                         f(load_padded<T, unit>(x + i * x_stride, x_stride, n - i, T(0)), i, n - i), n - i);
 }
 
 template <class T, bool unit>
@@ -42,11 +44,11 @@ struct softmax_forward {
     const int64_t x_stride = r.stride[0], out_stride = r.stride[2];
     if (logarithm || r.n * int64_t(sizeof(T)) > cached_row) {
       const auto [largest, sum] = statistics_of_row<T, unit>(x, x_stride, r.n);
-      const vec<T> shift = broadcast(largest), factor = broadcast(1 / sum), log_sum = broadcast(T(::log(double(sum))));
+      const vec<T> shift = broadcast(largest), factor = broadcast(1 / sum), log_sum = broadcast(log_of(sum));
       if (logarithm)
-        map_row<T, unit>(x, x_stride, r.out, out_stride, r.n, [=](vec<T> v) { return (v - shift) - log_sum; });
+        map_row<T, unit>(x, x_stride, r.out, out_stride, r.n, [=](vec<T> v, int64_t, int64_t) { return (v - shift) - log_sum; });
       else
-        map_row<T, unit>(x, x_stride, r.out, out_stride, r.n, [=](vec<T> v) { return exp<T>(v - shift) * factor; });
+        map_row<T, unit>(x, x_stride, r.out, out_stride, r.n, [=](vec<T> v, int64_t, int64_t) { return exp<T>(v - shift) * factor; });
       return;
     }
     const vec<T> shift = broadcast(largest_of_block<T, unit>(x, x_stride, r.n));
@@ -56,7 +58,7 @@ struct softmax_forward {
       return e;
     });
     const vec<T> factor = broadcast(1 / sum);
-    map_row<T, unit>(r.out, out_stride, r.out, out_stride, r.n, [=](vec<T> v) { return v * factor; });
+    map_row<T, unit>(r.out, out_stride, r.out, out_stride, r.n, [=](vec<T> v, int64_t, int64_t) { return v * factor; });
   }
 
   void columns(const line& c) const {
@@ -80,22 +82,18 @@ struct softmax_gradient {
     return logarithm ? g - exp<T>(y) * sum : y * (g - sum);
   }
   void row(const line& r) const {
+    const char *g = r.in[0], *y = r.in[1];
     double total = 0;
-    for (int64_t first = 0; first < r.n; first += softmax_block) {
-      const char* y = r.in[1] + first * r.stride[1];
-      total += double(sum_of_block<T, unit>(r.in[0] + first * r.stride[0], r.stride[0],
-                                            minimum_of(softmax_block, r.n - first), T(0),
-                                            [&](vec<T> g, int64_t at, int64_t n) {
-                                              if (logarithm) return g;
-                                              return g * load_padded<T, unit>(y + at * r.stride[1], r.stride[1], n, T(0));
-                                            }));
-    }
+    for (int64_t first = 0; first < r.n; first += softmax_block)
+      total += double(sum_of_block<T, unit>(
+          g + first * r.stride[0], r.stride[0], minimum_of(softmax_block, r.n - first), T(0),
+          [&](vec<T> v, int64_t at, int64_t n) {
+            return logarithm ? v : v * load_padded<T, unit>(y + (first + at) * r.stride[1], r.stride[1], n, T(0));
+          }));
     const vec<T> sum = broadcast(T(total));
-    for (int64_t i = 0; i < r.n; i += lanes<T>) {
-      const vec<T> g = load_padded<T, unit>(r.in[0] + i * r.stride[0], r.stride[0], r.n - i, T(0));
-      const vec<T> y = load_padded<T, unit>(r.in[1] + i * r.stride[1], r.stride[1], r.n - i, T(0));
-      store_lanes<T, unit>(r.out + i * r.stride[2], r.stride[2], result(logarithm, g, y, sum), r.n - i);
-    }
+    map_row<T, unit>(g, r.stride[0], r.out, r.stride[2], r.n, [=](vec<T> v, int64_t at, int64_t n) {
+      return result(logarithm, v, load_padded<T, unit>(y + at * r.stride[1], r.stride[1], n, T(0)), sum);
+    });
   }
   void columns(const line& c) const {
     const auto load_g = [&](int64_t i) {

@@ -45,6 +45,12 @@ struct exp_statistics {
   T sum;  // of exp(x - largest); NaN where the row holds NaN or +infinity, or -infinity alone
 };
 
+// The logarithm of one element, by the vector's formula: a third of the time of libm's.
+template <class T>
+inline T log_of(T x) {
+  return log<T>(broadcast(x))[0];
+}
+
 // One pass over memory: each block's largest element first, then its sum, the sum so far rescaled.
 template <class T, bool unit>
 inline exp_statistics<T> statistics_of_row(const char* x, int64_t stride, int64_t n) {

@@ -60,16 +60,16 @@ def _info_rows() -> list[tuple[str, str]]:
             ("build", f"compiled kernels, C interface version {_native.abi_version}"),
             ("", "compiled tape" if compiled else "tape in plain Python (Cython was absent or failed)"),
             ("ISA level", _native.isa() + forced),
-            ("", "also built in: " + ", ".join(name for name, runs in levels.items() if runs and name != _native.isa())),
+            (
+                "",
+                "also built in: " + ", ".join(name for name, runs in levels.items() if runs and name != _native.isa()),
+            ),
             ("", "not on this machine or not in this build: " + (", ".join(refused) or "none")),
             ("threads", f"{_native.num_threads()}: {_native.num_threads_reason()}"),
         ]
-    order = {backends.current_backend(): "chosen"}
     for name in backends.NAMES:
-        reason = backends.available(name)
-        rows.append(
-            ("backends" if name == backends.NAMES[0] else "", f"{name}: {order.get(name, 'available') if not reason else reason}")
-        )
+        chosen = "chosen" if name == backends.current_backend() else "available"
+        rows.append(("backends" if name == backends.NAMES[0] else "", f"{name}: {backends.available(name) or chosen}"))
     pool = memory.statistics()
     if pool:
         rows.append(
@@ -92,7 +92,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="hominy", description="Deep-learning kernels for NumPy people.")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("info", help="what this installation can do, and why")
-    commands.add_parser("demo", help="train on real digits, verify and time the kernels, draw a picture", add_help=False)
+    commands.add_parser(
+        "demo", help="train on real digits, verify and time the kernels, draw a picture", add_help=False
+    )
     parsed, rest = parser.parse_known_args(arguments)
     if parsed.command == "info":
         print(info())

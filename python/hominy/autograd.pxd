@@ -45,6 +45,7 @@ cdef class Operator:
     cdef object __weakref__
     cdef public object forward
     cdef public bint view
+    cdef public str direct
     cdef public str name
     cdef public tuple parameters
     cdef public int count

@@ -1,9 +1,9 @@
 """The tape: what tensors share, what an operator is, what it leaves behind, and the walk back.
 
-Four classes and one loop. A `Storage` is memory with a version. A `TensorBase` is an array over a storage, with its place
-in the graph. An `Operator` is a forward function of arrays plus one gradient rule an argument, and calling it leaves a
-`Node` whose `Edge`s say, for each argument, where its gradient goes and by which rule. `backward` and `grad` walk the
-nodes, youngest first.
+Four classes and one loop. A `Storage` is memory with a version. A `TensorBase` is an array over a storage, with its
+place in the graph. An `Operator` is a forward function of arrays plus one gradient rule an argument, and calling it
+leaves a `Node` whose `Edge`s say, for each argument, where its gradient goes and by which rule. `backward` and `grad`
+walk the nodes, youngest first.
 
 This file is plain Python that Cython also compiles (`autograd.pxd` gives the classes their C layout), so it is at once
 the fast path and the text to read. It knows no operator: sums of gradients and their shapes go through tensor methods.
@@ -18,6 +18,9 @@ from types import MethodType
 from typing import Any
 
 import numpy as np
+
+from .backends import Declined
+from .backends import direct as _direct
 
 _sequence = itertools.count()
 
@@ -49,17 +52,20 @@ class Storage:
 class TensorBase:
     """The fields of a tensor. `hominy.Tensor` adds the methods."""
 
-    __slots__ = ("__weakref__", "_array", "_grad", "_grad_fn", "_hooks", "_output", "_requires_grad", "_retains", "_storage", "_view")
+    __slots__ = (
+        "__weakref__", "_array", "_grad", "_grad_fn", "_hooks", "_output", "_requires_grad", "_retains", "_storage",
+        "_view",
+    )  # fmt: skip
 
     def __init__(self, array: Any, storage: Any = None, requires_grad: bool = False) -> None:
         self._array = array
         self._storage = Storage(array) if storage is None else storage
         self._view = False
-        self._grad_fn = None
+        self._grad_fn: Any = None
         self._output = 0
         self._requires_grad = requires_grad
-        self._grad = None
-        self._hooks = None
+        self._grad: Any = None
+        self._hooks: Any = None
         self._retains = False
 
 
@@ -173,7 +179,11 @@ class Node:
             if version >= 0:
                 if value is None:
                     raise RuntimeError(_SECOND_WALK)
-                if value.storage.version != version if isinstance(value, SavedOutput) else value._storage.version != version:
+                if (
+                    value.storage.version != version
+                    if isinstance(value, SavedOutput)
+                    else value._storage.version != version
+                ):
                     current = value.storage.version if isinstance(value, SavedOutput) else value._storage.version
                     raise RuntimeError(
                         f"[{self.name}] a tensor needed for its gradient was modified in place: it is at version "
@@ -205,16 +215,20 @@ class Operator:
 
         multiply.gradient(input=lambda grad, other: grad * other, other=lambda grad, input: grad * input)
 
-    A rule's first parameter is the gradient of the output (a tuple where `forward` returns one); the others name what it
-    needs: an argument of `forward`, `output`, `shape_of_<argument>` (which keeps no memory alive), or `index` (the place
-    within a list argument). Only what the needed rules ask for is kept. Rules are written with operators, so gradients
-    of gradients work.
+    A rule's first parameter is the gradient of the output (a tuple where `forward` returns one); the others name what
+    it needs: an argument of `forward`, `output`, `shape_of_<argument>` (which keeps no memory alive), or `index` (the
+    place within a list argument). Only what the needed rules ask for is kept. Rules are written with operators, so
+    gradients of gradients work.
+
+    `direct` names a compiled kernel that takes `forward`'s arguments as they are: it is called first, `forward` only
+    when it declines them.
     """
 
-    def __init__(self, forward: Any, view: bool = False) -> None:
+    def __init__(self, forward: Any, view: bool = False, direct: str = "") -> None:
         code = forward.__code__
         self.forward = forward
         self.view = view
+        self.direct = direct
         self.name = forward.__name__.rstrip("_")
         self.parameters = tuple(p for p in code.co_varnames[: code.co_argcount] if p != "out")
         self.count = len(self.parameters)
@@ -289,7 +303,9 @@ class Operator:
                 tracked = _unwrap_list(argument, arrays) or tracked
             else:
                 arrays.append(argument)
-        result = self.forward(*arrays)
+        kernel = _direct.get(self.direct)
+        if kernel is None or type(result := kernel(*arrays)) is Declined:
+            result = self.forward(*arrays)
         if type(result) is tuple:
             outputs: Any = tuple([wrap(array) for array in result])
             if self.view:
@@ -358,7 +374,7 @@ class Operator:
         return Edge(argument, rule, saved, versions)
 
     def in_place(self, target: Any, *args: Any, **kwargs: Any) -> Any:
-        """`target` overwritten by the operator's result, as PyTorch's `name_` methods; gradients stay right or it raises."""
+        """`target` overwritten by the result, as PyTorch's `name_` methods; gradients stay right or it raises."""
         values = (target, *args)
         if kwargs or len(values) != self.count:
             values = self.bind(values, kwargs)
@@ -443,7 +459,9 @@ def check_in_place(name: str, target: TensorBase) -> None:
 # The walk.
 
 
-def _deliver(pending: dict[Any, Any], heap: list[Any], leaves: dict[int, Any], target: Any, index: Any, grad: Any) -> None:
+def _deliver(
+    pending: dict[Any, Any], heap: list[Any], leaves: dict[int, Any], target: Any, index: Any, grad: Any
+) -> None:
     """Add `grad` to what waits for `target`: a node's output number `index`, or a leaf."""
     if isinstance(target, Node):
         slots = pending.get(target)
@@ -695,7 +713,8 @@ def grad(
             result = captured.get((tensor._grad_fn, tensor._output))
         if result is None and not allow_unused:
             raise RuntimeError(
-                f"[grad] inputs: number {position} was not used to compute the outputs; pass allow_unused=True to get None"
+                f"[grad] inputs: number {position} was not used to compute the outputs; "
+                "pass allow_unused=True to get None"
             )
         results.append(result)
     return tuple(results)

@@ -43,9 +43,11 @@ def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     Python floats get the default dtype (float32), integers int64, as in PyTorch; arrays keep theirs.
     """
     array = as_array(data)
-    if dtype is None and array is not data and not isinstance(data, TensorBase) and array.dtype == np.float32:
-        dtype = None if _has_array(data) else get_default_dtype()
-    return _made(np.array(array, dtype=normalize_dtype(array.dtype if dtype is None else dtype), order="C"), requires_grad)
+    if dtype is None and array.dtype == np.float32 and not _has_array(data):
+        dtype = get_default_dtype()
+    return _made(
+        np.array(array, dtype=normalize_dtype(array.dtype if dtype is None else dtype), order="C"), requires_grad
+    )
 
 
 def _has_array(data: Any) -> bool:
@@ -57,10 +59,10 @@ def _has_array(data: Any) -> bool:
 def as_tensor(data: Any, dtype: Any = None) -> Tensor:
     """`data` as a tensor, sharing its memory where that is possible."""
     if isinstance(data, Tensor):
-        return data if dtype is None else data.to(dtype)  # type: ignore[no-any-return]
+        return data if dtype is None else data.to(dtype)
     if isinstance(data, np.ndarray):
         made = from_numpy(data)
-        return made if dtype is None else made.to(dtype)  # type: ignore[no-any-return]
+        return made if dtype is None else made.to(dtype)
     return tensor(data, dtype)
 
 
@@ -101,7 +103,7 @@ def empty(*size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
 def full(size: Any, fill_value: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """A tensor filled with one value."""
     default = as_array(fill_value).dtype
-    shape = _sized("full", (size,) if isinstance(size, (tuple, list)) else (size,))
+    shape = _sized("full", (size,))
     return _made(np.full(shape, fill_value, _dtype(dtype, default)), requires_grad)
 
 
@@ -133,7 +135,8 @@ def arange(start: Any, end: Any = None, step: Any = 1, dtype: Any = None, requir
     if step == 0:
         raise ValueError("[arange] step: expected a number other than 0, got 0")
     whole = all(isinstance(value, (int, np.integer)) for value in (start, end, step))
-    return _made(np.arange(start, end, step, _dtype(dtype, np.dtype("int64") if whole else None)), requires_grad)
+    values: Any = np.arange(start, end, step, dtype=_dtype(dtype, np.dtype("int64") if whole else None))
+    return _made(values, requires_grad)
 
 
 def linspace(start: float, end: float, steps: int, dtype: Any = None, requires_grad: bool = False) -> Tensor:

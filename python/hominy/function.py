@@ -88,7 +88,7 @@ class Context:
     @property
     def saved_tensors(self) -> tuple[Any, ...]:
         """What `save_for_backward` kept."""
-        tensors = []
+        tensors: list[Any] = []
         for value, version in zip(self._saved, self._versions, strict=True):
             if value is None:
                 tensors.append(None)

@@ -54,7 +54,9 @@ def _differentiable(outputs: tuple[Any, ...]) -> list[tuple[int, Any]]:
     return [(i, y) for i, y in enumerate(outputs) if isinstance(y, TensorBase) and y._requires_grad]
 
 
-def _numerical(function: Callable[..., Any], inputs: tuple[Any, ...], x: Any, numbers: list[int], eps: float) -> list[Any]:
+def _numerical(
+    function: Callable[..., Any], inputs: tuple[Any, ...], x: Any, numbers: list[int], eps: float
+) -> list[Any]:
     """The Jacobians (elements of x, elements of output i) of the outputs `numbers`, by central differences."""
     array = x._array
     sizes = [np.asarray(_as_tuple(function(*inputs))[i]._array).size for i in numbers]
@@ -83,7 +85,9 @@ def _analytical(outputs: list[Any], inputs: list[Any]) -> list[list[Any]]:
         for column in range(array.size):
             weight = np.zeros(array.size, array.dtype)
             weight[column] = 1
-            gradients = autograd.grad(output, inputs, wrap(weight.reshape(array.shape)), retain_graph=True, allow_unused=True)
+            gradients = autograd.grad(
+                output, inputs, wrap(weight.reshape(array.shape)), retain_graph=True, allow_unused=True
+            )
             for jacobian, x, gradient in zip(columns, inputs, gradients, strict=True):
                 if gradient is None:
                     continue
@@ -134,8 +138,9 @@ def gradcheck(
 
     `inputs` is a tensor or a tuple; those that require grad are checked, and must be float64 leaves. `func` returns a
     tensor or a tuple of them, and must give the same result for the same inputs: two gradients that differ by more than
-    `nondet_tol` fail. With `check_undefined_grad` each output's gradient is left out in turn, which must count as zeros.
-    `check_grad_dtypes` and `masked` are accepted for PyTorch's sake: dtypes are always checked, tensors always dense.
+    `nondet_tol` fail. With `check_undefined_grad` each output's gradient is left out in turn, which must count as
+    zeros. `check_grad_dtypes` and `masked` are accepted for PyTorch's sake: dtypes are always checked, tensors always
+    dense.
 
     Raises:
         GradcheckError: a gradient is wrong, unless `raise_exception` is False, when False is returned.
@@ -176,14 +181,25 @@ def _check(
         if not outputs[i]._requires_grad:
             for (number, x), measured in zip(wanted, numerical, strict=True):
                 zero = np.zeros_like(measured[place])
-                _compare("gradcheck", zero, measured[place], f"output {i}, which has no history, and input {number}", atol, rtol, x, outputs[i])
+                _compare(
+                    "gradcheck",
+                    zero,
+                    measured[place],
+                    f"output {i}, which has no history, and input {number}",
+                    atol,
+                    rtol,
+                    x,
+                    outputs[i],
+                )
     analytical = _analytical([y for _, y in tracked], tensors)
     again = _analytical([y for _, y in tracked], tensors)
     for (i, y), columns, repeated in zip(tracked, analytical, again, strict=True):
         for k, (number, x) in enumerate(wanted):
             where = f"output {i} and input {number}"
             _compare("gradcheck", columns[k], numerical[k][numbers.index(i)], where, atol, rtol, x, y)
-            if not np.all((np.abs(columns[k] - repeated[k]) <= nondet_tol) | (columns[k] == repeated[k]) | np.isnan(columns[k])):
+            if not np.all(
+                (np.abs(columns[k] - repeated[k]) <= nondet_tol) | (columns[k] == repeated[k]) | np.isnan(columns[k])
+            ):
                 raise GradcheckError(f"[gradcheck] two walks gave two gradients for {where} (nondet_tol {nondet_tol})")
     if check_undefined_grad and len(tracked) > 1:
         _check_undefined(tracked, tensors)
@@ -193,7 +209,9 @@ def _check_undefined(tracked: list[tuple[int, Any]], tensors: list[Any]) -> None
     """A walk from some of the outputs equals one from all of them with zeros for the others."""
     for i, y in tracked:
         weights = [wrap(np.ones(z._array.shape, z._array.dtype)) if z is y else zeros_like(z) for _, z in tracked]
-        alone = autograd.grad(y, tensors, wrap(np.ones(y._array.shape, y._array.dtype)), retain_graph=True, allow_unused=True)
+        alone = autograd.grad(
+            y, tensors, wrap(np.ones(y._array.shape, y._array.dtype)), retain_graph=True, allow_unused=True
+        )
         together = autograd.grad([z for _, z in tracked], tensors, weights, retain_graph=True, allow_unused=True)
         for number, (one, all_) in enumerate(zip(alone, together, strict=True)):
             first, second = (0.0 if g is None else g._array for g in (one, all_))

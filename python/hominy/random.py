@@ -6,14 +6,12 @@ machine for the same seed.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from .creation import _dtype, _made, _sized
-
-if TYPE_CHECKING:
-    from .tensor import Tensor
+from .tensor import Tensor
 
 
 class Generator:
@@ -148,3 +146,6 @@ __all__ = [
     "Generator", "default_generator", "initial_seed", "manual_seed", "normal_", "rand", "rand_like", "randint",
     "randn", "randn_like", "randperm", "uniform_",
 ]  # fmt: skip
+
+for _fill in (uniform_, normal_):
+    setattr(Tensor, _fill.__name__, _fill)

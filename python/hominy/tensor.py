@@ -42,15 +42,43 @@ class Tensor(TensorBase):
     __array_priority__ = 1000
 
     if TYPE_CHECKING:
-
+        # Attached by ops/ when the package loads.
         def __getattr__(self, name: str) -> Any: ...
+        def __add__(self, other: Any) -> Tensor: ...
+        def __radd__(self, other: Any) -> Tensor: ...
+        def __sub__(self, other: Any) -> Tensor: ...
+        def __rsub__(self, other: Any) -> Tensor: ...
+        def __mul__(self, other: Any) -> Tensor: ...
+        def __rmul__(self, other: Any) -> Tensor: ...
+        def __truediv__(self, other: Any) -> Tensor: ...
+        def __rtruediv__(self, other: Any) -> Tensor: ...
+        def __floordiv__(self, other: Any) -> Tensor: ...
+        def __mod__(self, other: Any) -> Tensor: ...
+        def __pow__(self, other: Any) -> Tensor: ...
+        def __rpow__(self, other: Any) -> Tensor: ...
+        def __matmul__(self, other: Any) -> Tensor: ...
+        def __rmatmul__(self, other: Any) -> Tensor: ...
+        def __and__(self, other: Any) -> Tensor: ...
+        def __or__(self, other: Any) -> Tensor: ...
+        def __xor__(self, other: Any) -> Tensor: ...
+        def __eq__(self, other: Any) -> Tensor: ...  # type: ignore[override]
+        def __ne__(self, other: Any) -> Tensor: ...  # type: ignore[override]
+        def __lt__(self, other: Any) -> Tensor: ...
+        def __le__(self, other: Any) -> Tensor: ...
+        def __gt__(self, other: Any) -> Tensor: ...
+        def __ge__(self, other: Any) -> Tensor: ...
+        def __neg__(self) -> Tensor: ...
+        def __abs__(self) -> Tensor: ...
+        def __invert__(self) -> Tensor: ...
+        def __getitem__(self, index: Any) -> Tensor: ...
+        def __setitem__(self, index: Any, value: Any) -> None: ...
 
     # Facts.
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The size of each dimension."""
-        return self._array.shape  # type: ignore[no-any-return]
+        return self._array.shape
 
     @property
     def dtype(self) -> Any:
@@ -60,7 +88,7 @@ class Tensor(TensorBase):
     @property
     def ndim(self) -> int:
         """The number of dimensions."""
-        return self._array.ndim  # type: ignore[no-any-return]
+        return self._array.ndim
 
     @property
     def device(self) -> str:
@@ -80,7 +108,7 @@ class Tensor(TensorBase):
     @property
     def _version(self) -> int:
         """The number of in-place writes to the storage."""
-        return self._storage.version  # type: ignore[no-any-return]
+        return self._storage.version
 
     def size(self, dim: int | None = None) -> Any:
         """The shape, or the size of dimension `dim`."""
@@ -92,13 +120,13 @@ class Tensor(TensorBase):
 
     def numel(self) -> int:
         """The number of elements."""
-        return self._array.size  # type: ignore[no-any-return]
+        return self._array.size
 
     nelement = numel
 
     def element_size(self) -> int:
         """Bytes an element."""
-        return self._array.itemsize  # type: ignore[no-any-return]
+        return self._array.itemsize
 
     def stride(self, dim: int | None = None) -> Any:
         """Steps between neighbours along each dimension (or along `dim`), in elements."""
@@ -108,11 +136,11 @@ class Tensor(TensorBase):
 
     def data_ptr(self) -> int:
         """The address of the first element."""
-        return self._array.ctypes.data  # type: ignore[no-any-return]
+        return self._array.ctypes.data
 
     def is_contiguous(self) -> bool:
         """Whether the elements lie in C order without gaps."""
-        return self._array.flags.c_contiguous  # type: ignore[no-any-return]
+        return self._array.flags.c_contiguous
 
     def is_floating_point(self) -> bool:
         """Whether the dtype is a floating-point one."""
@@ -123,7 +151,7 @@ class Tensor(TensorBase):
     @property
     def requires_grad(self) -> bool:
         """Whether operators on this tensor are recorded."""
-        return self._requires_grad  # type: ignore[no-any-return]
+        return self._requires_grad
 
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
@@ -147,7 +175,7 @@ class Tensor(TensorBase):
     @property
     def grad(self) -> Tensor | None:
         """The gradient that backward passes have added up; None before the first."""
-        return self._grad  # type: ignore[no-any-return]
+        return self._grad
 
     @grad.setter
     def grad(self, value: Tensor | None) -> None:
@@ -172,7 +200,7 @@ class Tensor(TensorBase):
 
     def detach(self) -> Tensor:
         """The same memory outside the graph."""
-        return wrap(self._array, self._storage)  # type: ignore[no-any-return]
+        return wrap(self._array, self._storage)
 
     def detach_(self) -> Tensor:
         """Leave the graph: this tensor becomes a leaf."""
@@ -193,7 +221,8 @@ class Tensor(TensorBase):
         bump(self)
 
     def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
-        """Call `hook(grad)` whenever the gradient of this tensor is computed; what it returns, if anything, replaces it.
+        """Call `hook(grad)` whenever the gradient of this tensor is computed; what it returns, if anything, replaces
+        it.
 
         Raises:
             RuntimeError: the tensor does not require grad.
@@ -230,16 +259,16 @@ class Tensor(TensorBase):
         """
         if self._requires_grad:
             raise RuntimeError("[numpy] this tensor requires grad; use detach().numpy()")
-        return self._array  # type: ignore[no-any-return]
+        return self._array
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if self._requires_grad:
             raise RuntimeError("[__array__] this tensor requires grad; use detach().numpy()")
         if dtype is None or np.dtype(dtype) == self._array.dtype:
-            return self._array.copy() if copy else self._array  # type: ignore[no-any-return]
+            return self._array.copy() if copy else self._array
         if copy is False:
             raise ValueError(f"[__array__] a cast to {np.dtype(dtype)} needs a copy, which copy=False forbids")
-        return self._array.astype(dtype)  # type: ignore[no-any-return]
+        return self._array.astype(dtype)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
         """`numpy_array + tensor` and `np.exp(tensor)`: the operator of the ufunc's name, so that gradients survive."""
@@ -304,7 +333,7 @@ class Tensor(TensorBase):
     def __iter__(self) -> Iterator[Tensor]:
         if self.ndim == 0:
             raise TypeError("[iter] a 0-d tensor cannot be iterated")
-        return iter([self[i] for i in range(self.shape[0])])  # type: ignore[index]
+        return iter([self[i] for i in range(self.shape[0])])
 
     def __contains__(self, value: Any) -> bool:
         other = value._array if isinstance(value, TensorBase) else value
@@ -360,7 +389,7 @@ class Tensor(TensorBase):
 
     def fill_(self, value: float) -> Tensor:
         """Set every element to `value`, in place."""
-        return self._write("fill_", value.item() if isinstance(value, TensorBase) else value)  # type: ignore[attr-defined]
+        return self._write("fill_", value.item() if isinstance(value, Tensor) else value)
 
     def _bump(self) -> None:
         """Note a write that went around the tensor's own methods."""
@@ -374,31 +403,31 @@ class Tensor(TensorBase):
 
     def float(self) -> Tensor:
         """As float32."""
-        return self.to(np.dtype("float32"))  # type: ignore[no-any-return]
+        return self.to(np.dtype("float32"))
 
     def double(self) -> Tensor:
         """As float64."""
-        return self.to(np.dtype("float64"))  # type: ignore[no-any-return]
+        return self.to(np.dtype("float64"))
 
     def half(self) -> Tensor:
         """As float16."""
-        return self.to(np.dtype("float16"))  # type: ignore[no-any-return]
+        return self.to(np.dtype("float16"))
 
     def bfloat16(self) -> Tensor:
         """As bfloat16 (needs the ml_dtypes package)."""
-        return self.to(normalize_dtype("bfloat16"))  # type: ignore[no-any-return]
+        return self.to(normalize_dtype("bfloat16"))
 
     def int(self) -> Tensor:
         """As int32."""
-        return self.to(np.dtype("int32"))  # type: ignore[no-any-return]
+        return self.to(np.dtype("int32"))
 
     def long(self) -> Tensor:
         """As int64."""
-        return self.to(np.dtype("int64"))  # type: ignore[no-any-return]
+        return self.to(np.dtype("int64"))
 
     def bool(self) -> Tensor:
         """As bool."""
-        return self.to(np.dtype("bool"))  # type: ignore[no-any-return]
+        return self.to(np.dtype("bool"))
 
     def cpu(self) -> Tensor:
         """The tensor itself: it is on the CPU."""
@@ -414,7 +443,7 @@ def _rebuild(cls: type[Tensor], array: np.ndarray, requires_grad: bool) -> Tenso
 def as_array(value: Any) -> np.ndarray:
     """`value` (tensor, array, number, nested sequence) as an array: Python numbers get PyTorch's default dtypes."""
     if isinstance(value, TensorBase):
-        return value._array  # type: ignore[no-any-return]
+        return value._array
     if isinstance(value, np.ndarray):
         return value
     if isinstance(value, (list, tuple)) and any(isinstance(item, TensorBase) for item in value):

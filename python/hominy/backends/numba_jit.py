@@ -1,7 +1,7 @@
 """The fallback backend where no compiler was there at installation: kernels that Numba compiles at their first use.
 
 For float32 and float64; serial, and without the interpreter lock. A kernel costs 0.1 to 0.3 s of compiling for each
-dtype, once in a process (see `_jit` for why the result is not kept on disk). What NumPy's own loops do as fast is
+dtype, once in a process (numba_math.py says why the result is not kept on disk). What NumPy's own loops do as fast is
 declined: arithmetic, comparisons, products.
 
 Precision. All arithmetic inside a kernel is float64, and is rounded once on the way out: a float32 result is within
@@ -19,20 +19,15 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numba
 import numpy as np
 
+from . import numba_math as math64
 from . import reference
 from .declined import Declined
+from .numba_math import inlined, jit
 
 Array = np.ndarray
 Axes = tuple[int, ...]
-
-# contract: multiply and add may fuse, as in the C++ kernels; nothing else of fast math. Not cached on disk: Numba's
-# cache has no stable key for a function that calls another through a closure (each process would add its files and find
-# none), and raises where it may write neither beside the package nor in the user's home.
-_jit: Any = functools.partial(numba.njit, nogil=True, error_model="numpy", fastmath={"contract"})
-_inlined: Any = functools.partial(_jit, forceinline=True)
 
 
 def _refusal(*arrays: Array) -> Declined | None:
@@ -58,100 +53,6 @@ add = subtract = multiply = divide = floor_divide = remainder = power = arctan2 
 logical_and = logical_or = logical_xor = bitwise_and = bitwise_or = bitwise_xor = _numpy_is_as_fast
 equal = not_equal = less = less_equal = greater = greater_equal = where = _numpy_is_as_fast
 any = all = matmul = prod = amax = amin = argmax = argmin = _numpy_is_as_fast
-
-# --- scalar functions, of float64 -------------------------------------------------------------------------------------
-# Without branches or calls into the mathematical library, so that LLVM makes vector code of a loop over them. Where a
-# side of a conditional expression is not meant, it is computed all the same, and must not be slow: hence the clamping.
-
-
-_ROUND = 6755399441055744.0  # 1.5 * 2**52: adding it rounds to an integer, which then stands in the lowest bits
-_LN2 = math.log(2)
-_LOG2_E = 1 / _LN2
-_LN2_HIGH = 0.6931471803691238  # 33 bits of ln 2, so that its product with an exponent is exact
-_LN2_LOW = 1.9082149292705877e-10
-# Taylor's series: expm1(r) / r, |r| <= ln(2) / 2; 2 atanh(s) / s by s**2, |s| <= 0.172; erf(x) / x by x**2, |x| <= 0.6.
-_EXPM1_SERIES = tuple(1 / math.factorial(k) for k in range(14, 0, -1))
-_ATANH_SERIES = tuple(2 / (2 * k + 1) for k in range(11, -1, -1))
-_ERF_SERIES = tuple((-1) ** k * 2 / math.sqrt(math.pi) / math.factorial(k) / (2 * k + 1) for k in range(13, -1, -1))
-# (a + 4) exp(a**2 / 2) Q(a) by z = (a - 4) / (a + 4), 0 <= a <= 40, Q the standard normal's upper tail: interpolated at
-# Chebyshev's nodes, relative error 4e-17.
-_TAIL_SERIES = (
-    -9.990624160023276e-10, -1.015295717649618e-11, 1.3976528155950822e-8, 1.4842390072751343e-8,
-    -7.6347128434410861e-8, -1.5461968191221919e-7, 2.6354310560684454e-7, 1.0200713392568464e-6,
-    -6.2499069953697852e-7, -5.9190131861540441e-6, 7.1493083254784009e-7, 3.5144214968257804e-5,
-    -1.9078434059248705e-6, -0.00023109482414997104, 0.00013334424978358428, 0.0016308184424805886,
-    -0.0034796923618040596, -0.0075401889656250168, 0.060396574890676654, -0.18652185795969339,
-    0.38713740074221934, -0.60789664197189176, 0.75528513041575148,
-)  # fmt: skip
-_TAIL_EVEN, _TAIL_ODD = _TAIL_SERIES[0::2], _TAIL_SERIES[1::2]
-
-
-@_inlined
-def _polynomial(x, coefficients):
-    """By Horner's rule, the highest coefficient first; up to some 15, which LLVM unrolls."""
-    y = coefficients[0]
-    for c in coefficients[1:]:
-        y = y * x + c
-    return y
-
-
-@_inlined
-def _power_of_two(n):
-    """2**n for a whole n in [-1022, 1023]: n moved into the exponent's bits."""
-    bits = np.float64(n + _ROUND).view(np.int64)
-    return np.int64((bits << 52) + (1023 << 52)).view(np.float64)
-
-
-@_inlined
-def _reduced(x):
-    """n, expm1(r) where x = n ln 2 + r, n whole."""
-    n = (x * _LOG2_E + _ROUND) - _ROUND
-    r = (x - n * _LN2_HIGH) - n * _LN2_LOW
-    return n, r * _polynomial(r, _EXPM1_SERIES)
-
-
-@_inlined
-def _exp(x):
-    x = -750.0 if x < -750.0 else x
-    n, p = _reduced(710.0 if x > 710.0 else x)
-    half = (n * 0.5 + _ROUND) - _ROUND  # 2**n in two factors: it may be subnormal or infinite
-    return (1.0 + p) * _power_of_two(half) * _power_of_two(n - half)
-
-
-@_inlined
-def _expm1_of_negative(x):
-    n, p = _reduced(-60.0 if x < -60.0 else x)
-    scale = _power_of_two(n)
-    return scale * p + (scale - 1.0)
-
-
-@_inlined
-def _log1p_of_fraction(u):
-    """log(1 + u) for 0 <= u <= 1: 2 atanh(s), where 1 + u or (1 + u) / 2 is (1 + s) / (1 - s)."""
-    halved = (u - 1.0) * 0.5
-    halve = u > 0.41421356237309503
-    v = halved if halve else u
-    s = v / (2.0 + v)
-    return (_LN2 if halve else 0.0) + s * _polynomial(s * s, _ATANH_SERIES)
-
-
-@_inlined
-def _normal_tail(a):
-    """exp(-a**2 / 2) and Q(a), the standard normal's upper tail, for a >= 0."""
-    a = 40.0 if a > 40.0 else a
-    high = np.float64(np.float32(a))  # its square is exact
-    d = (high - a) * (high + a) * 0.5
-    e = _exp(-0.5 * high * high) * (1.0 + d * (1.0 + d * (0.5 + d * (1.0 / 6.0))))
-    inverse = 1.0 / (a + 4.0)
-    z = (a - 4.0) * inverse
-    return e, e * inverse * (_polynomial(z * z, _TAIL_EVEN) + z * _polynomial(z * z, _TAIL_ODD))
-
-
-@_inlined
-def _sigmoid(x):
-    e = _exp(-abs(x))
-    return (e if x < 0.0 else 1.0) / (1.0 + e)
-
 
 # --- elementwise ------------------------------------------------------------------------------------------------------
 
@@ -195,14 +96,14 @@ def _elementwise(arrays: int) -> Callable[[Callable[..., Any]], Callable[..., Ar
 
     def make(scalar_function: Callable[..., Any]) -> Callable[..., Array | Declined]:
         arity = scalar_function.__code__.co_argcount
-        scalar = _inlined(scalar_function)
+        scalar = inlined(scalar_function)
 
-        @_jit
+        @jit
         def loop_of_one(x, parameters, out):
             for i in range(out.size):
                 out[i] = scalar(np.float64(x[i]), *parameters)
 
-        @_jit
+        @jit
         def loop_of_two(g, x, parameters, out):
             for i in range(out.size):
                 out[i] = scalar(np.float64(g[i]), np.float64(x[i]), *parameters)
@@ -243,7 +144,7 @@ def rsqrt(x):
 
 @_unary
 def _tanh(x):
-    t = _expm1_of_negative(-2.0 * abs(x))
+    t = math64.expm1_of_negative(-2.0 * abs(x))
     return math.copysign(t / (t + 2.0), x)
 
 
@@ -253,15 +154,15 @@ def tanh(x: Array, out: Array | None = None) -> Array | Declined:
 
 @_unary
 def sigmoid(x):
-    return _sigmoid(x)
+    return math64.logistic(x)
 
 
 @_unary
 def erf(x):
     a = abs(x)
-    _, tail = _normal_tail(a * math.sqrt(2.0))
+    _, tail = math64.normal_tail(a * math.sqrt(2.0))
     z = 0.6 if a > 0.6 else a
-    near = x * _polynomial(z * z, _ERF_SERIES)
+    near = x * math64.polynomial(z * z, math64.ERF_SERIES)
     far = math.copysign(1.0 - 2.0 * tail, x)
     return far if a > 0.6 else near
 
@@ -273,29 +174,29 @@ def leaky_relu(x, slope):
 
 @_unary
 def elu(x, alpha):
-    return x if x > 0.0 else alpha * _expm1_of_negative(0.0 if x > 0.0 else x)
+    return x if x > 0.0 else alpha * math64.expm1_of_negative(0.0 if x > 0.0 else x)
 
 
 @_unary
 def silu(x):
-    return x * _sigmoid(x)
+    return x * math64.logistic(x)
 
 
 @_unary
 def gelu(x):
-    _, tail = _normal_tail(abs(x))
+    _, tail = math64.normal_tail(abs(x))
     return x * (tail if x < 0.0 else 1.0 - tail)
 
 
 @_unary
 def gelu_tanh(x):
-    return x * _sigmoid(2.0 * math.sqrt(2.0 / math.pi) * (x + 0.044715 * (x * x * x)))
+    return x * math64.logistic(2.0 * math.sqrt(2.0 / math.pi) * (x + 0.044715 * (x * x * x)))
 
 
 @_unary
 def softplus(x, beta, threshold):
     z = beta * x
-    return x if z > threshold else ((z if z > 0.0 else 0.0) + _log1p_of_fraction(_exp(-abs(z)))) / beta
+    return x if z > threshold else ((z if z > 0.0 else 0.0) + math64.log1p_of_fraction(math64.exp(-abs(z)))) / beta
 
 
 @_backward
@@ -320,17 +221,17 @@ def leaky_relu_backward(g, x, slope):
 
 @_backward
 def elu_backward(g, x, alpha):
-    return g if x > 0.0 else g * (alpha * _exp(x))
+    return g if x > 0.0 else g * (alpha * math64.exp(x))
 
 
 @_backward
 def silu_backward(g, x):
-    return g * (_sigmoid(x) * (1.0 + x * _sigmoid(-x)))
+    return g * (math64.logistic(x) * (1.0 + x * math64.logistic(-x)))
 
 
 @_backward
 def gelu_backward(g, x):
-    e, tail = _normal_tail(abs(x))
+    e, tail = math64.normal_tail(abs(x))
     return g * ((tail if x < 0.0 else 1.0 - tail) + x * (e * (1.0 / math.sqrt(2.0 * math.pi))))
 
 
@@ -339,14 +240,14 @@ def gelu_tanh_backward(g, x):
     u = 2.0 * math.sqrt(2.0 / math.pi) * (x + 0.044715 * (x * x * x))
     a = 40.0 if abs(x) > 40.0 else abs(x)  # beyond, the sigmoid's slope is 0 and u's may overflow
     slope = 2.0 * math.sqrt(2.0 / math.pi) * (1.0 + 3.0 * 0.044715 * (a * a))
-    s = _sigmoid(u)
-    return g * (s + x * (slope * s * _sigmoid(-u)))
+    s = math64.logistic(u)
+    return g * (s + x * (slope * s * math64.logistic(-u)))
 
 
 @_backward
 def softplus_backward(g, x, beta, threshold):
     z = beta * x
-    return g if z > threshold else g * _sigmoid(z)
+    return g if z > threshold else g * math64.logistic(z)
 
 
 @_backward
@@ -368,7 +269,7 @@ def clamp_backward(g: Array, x: Array, low: float | None, high: float | None, ou
 _TILE = 512  # columns at a time: what they need stays in the first-level cache
 
 
-@_inlined
+@inlined
 def _add_exactly(total, error, value):
     """Knuth's two-sum: what an addition rounds away is kept; but an infinite sum has no error."""
     result = total + value
@@ -377,7 +278,7 @@ def _add_exactly(total, error, value):
     return result, error if abs(result) < np.inf else 0.0
 
 
-@functools.partial(_jit, fastmath={"contract", "reassoc", "nsz"})
+@functools.partial(jit, fastmath={"contract", "reassoc", "nsz"})
 def _sum_block(x):
     """In whatever order suits vector code; the order is the same each time."""
     total = 0.0
@@ -386,7 +287,7 @@ def _sum_block(x):
     return total
 
 
-@_jit
+@jit
 def _sum_row(x):
     total, error = 0.0, 0.0
     for block in range(0, x.size, 256):
@@ -394,14 +295,14 @@ def _sum_row(x):
     return total + error
 
 
-@_jit
+@jit
 def _sum_rows(x, out):
     """out (rows) from x (rows, columns)."""
     for r in range(x.shape[0]):
         out[r] = _sum_row(x[r])
 
 
-@_jit
+@jit
 def _sum_columns(x, out):
     """out (outer, inner) from x (outer, size, inner)."""
     outer, size, inner = x.shape
@@ -416,7 +317,13 @@ def _sum_columns(x, out):
             for block in range(0, size, 16):
                 for c in range(columns):
                     part[c] = 0.0
-                for row in tile[block : block + 16]:
+                last = min(block + 16, size)
+                whole = last - (last - block) % 4
+                for r in range(block, whole, 4):
+                    a, b, p, q = tile[r], tile[r + 1], tile[r + 2], tile[r + 3]
+                    for c in range(columns):
+                        part[c] += (np.float64(a[c]) + b[c]) + (np.float64(p[c]) + q[c])
+                for row in tile[whole:last]:
                     for c in range(columns):
                         part[c] += row[c]
                 for c in range(columns):
@@ -465,7 +372,7 @@ def mean(x: Array, axes: Axes, keepdim: bool) -> Array | Declined:
 # Along the innermost axis in memory: kernels of rows, (outer, size). Along another: of columns, (outer, size, inner).
 
 
-@_jit
+@jit
 def _shift(x):
     """A largest of the row, in four strands; past a NaN, which shows in the row's sum, any number will do."""
     a = b = c = d = -np.inf
@@ -480,14 +387,14 @@ def _shift(x):
     return np.float64(max(max(a, b), max(c, d)))
 
 
-@_jit
+@jit
 def _scratch(x):
     """For `_exponentials`: e, largest and total of as many rows as make its loop worth vector code."""
     count = max(1, 1024 // max(1, x.shape[1]))
     return np.empty((count, x.shape[1])), np.empty(count), np.empty(count)
 
 
-@_jit
+@jit
 def _exponentials(x, e, largest, total):
     """Of some rows x (count, size): e = exp(x - largest), with a largest and the total of e for each row."""
     count, size = x.shape
@@ -497,12 +404,12 @@ def _exponentials(x, e, largest, total):
             e[r, c] = x[r, c] - largest[r]
     flat = e.reshape(-1)
     for i in range(count * size):
-        flat[i] = _exp(flat[i])
+        flat[i] = math64.exp(flat[i])
     for r in range(count):
         total[r] = _sum_row(e[r])
 
 
-@_jit
+@jit
 def _softmax_rows(x, logarithm, out):
     e, largest, total = _scratch(x)
     for r in range(x.shape[0]):
@@ -518,7 +425,7 @@ def _softmax_rows(x, logarithm, out):
                 out[r, c] = e[i, c] / total[i]
 
 
-@_jit
+@jit
 def _softmax_columns(x, logarithm, out):
     outer, size, inner = x.shape
     largest, total, e = np.empty(inner), np.empty(inner), np.empty((size, inner))
@@ -530,7 +437,7 @@ def _softmax_columns(x, logarithm, out):
                 largest[c] = x[o, r, c] if x[o, r, c] > largest[c] else largest[c]
         for r in range(size):
             for c in range(inner):
-                e[r, c] = _exp(x[o, r, c] - largest[c])
+                e[r, c] = math64.exp(x[o, r, c] - largest[c])
                 total[c] += e[r, c]
         if logarithm:
             for c in range(inner):
@@ -540,7 +447,7 @@ def _softmax_columns(x, logarithm, out):
                 out[o, r, c] = (x[o, r, c] - largest[c]) - total[c] if logarithm else e[r, c] / total[c]
 
 
-@_jit
+@jit
 def _softmax_backward_rows(g, y, logarithm, out):
     terms = np.empty(g.shape[1])
     for r in range(g.shape[0]):
@@ -549,13 +456,13 @@ def _softmax_backward_rows(g, y, logarithm, out):
         dot = _sum_row(terms)
         if logarithm:
             for c in range(terms.size):
-                out[r, c] = g[r, c] - _exp(np.float64(y[r, c])) * dot
+                out[r, c] = g[r, c] - math64.exp(np.float64(y[r, c])) * dot
         else:
             for c in range(terms.size):
                 out[r, c] = y[r, c] * (g[r, c] - dot)
 
 
-@_jit
+@jit
 def _softmax_backward_columns(g, y, logarithm, out):
     outer, size, inner = g.shape
     dot = np.empty(inner)
@@ -568,7 +475,7 @@ def _softmax_backward_columns(g, y, logarithm, out):
         for r in range(size):
             if logarithm:
                 for c in range(inner):
-                    out[o, r, c] = g[o, r, c] - _exp(np.float64(y[o, r, c])) * dot[c]
+                    out[o, r, c] = g[o, r, c] - math64.exp(np.float64(y[o, r, c])) * dot[c]
             else:
                 for c in range(inner):
                     out[o, r, c] = y[o, r, c] * (g[o, r, c] - dot[c])
@@ -617,7 +524,7 @@ def _rows(x: Array, dtype: Any = None) -> Array:
     return x if x.flags.carray and dtype in (None, x.dtype) else np.array(x, dtype=dtype, order="C")
 
 
-@_jit
+@jit
 def _cross_entropy_rows(x, target, weight, ignore_index, smoothing, losses, logsumexp):
     """x (rows, columns), weight (columns). Returns the first row whose target names no class, or -1."""
     rows, columns = x.shape
@@ -643,7 +550,7 @@ def _cross_entropy_rows(x, target, weight, ignore_index, smoothing, losses, logs
     return -1
 
 
-@_jit
+@jit
 def _cross_entropy_backward_rows(g, x, target, weight, ignore_index, smoothing, logsumexp, out):
     rows, columns = x.shape
     share = smoothing / max(columns, 1)
@@ -660,7 +567,7 @@ def _cross_entropy_backward_rows(g, x, target, weight, ignore_index, smoothing, 
         at_target = (1.0 - smoothing) * weight[t]
         scale = at_target + shares
         for c in range(columns):
-            d = _exp(np.float64(x[r, c]) - row_logsumexp) * scale - share * weight[c]
+            d = math64.exp(np.float64(x[r, c]) - row_logsumexp) * scale - share * weight[c]
             out[r, c] = gradient * (d - (at_target if c == t else 0.0))
     return -1
 
@@ -726,7 +633,7 @@ def linear(x: Array, weight: Array, bias: Array | None, activation: str) -> Arra
 # --- optimizers: the formulas stand in reference.py -------------------------------------------------------------------
 
 
-@_jit
+@jit
 def _sgd(value, gradient, buffer, scalars, flags):
     learning_rate, momentum, undamped, weight_decay = scalars
     nesterov, maximize, first_step, decay, keep = flags
@@ -741,7 +648,7 @@ def _sgd(value, gradient, buffer, scalars, flags):
         value[i] -= learning_rate * step
 
 
-@_jit
+@jit
 def _adam(value, gradient, exp_avg, exp_avg_sq, max_exp_avg_sq, scalars, flags):
     step_size, unkept1, beta2, unkept2, correction2, epsilon, weight_decay, shrink = scalars
     maximize, decay, decoupled, amsgrad = flags

@@ -1,7 +1,8 @@
 """The operators, one file a family, and what is derived from them.
 
-Importing this package enters every operator into `define.REGISTRY` and attaches the tensor methods: `x.relu()` for every
-public operator whose first parameter is `input`, `x.relu_()` for those that can write into it, Python's operators below.
+Importing this package enters every operator into `define.REGISTRY` and attaches the tensor methods: `x.relu()` for
+every public operator whose first parameter is `input`, `x.relu_()` for those that can write into it, Python's operators
+below.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import Any
 
 from ..autograd import Operator
 from ..tensor import Tensor
-from . import activation, elementwise, indexing, loss, matmul, optimizer, reduce, shape, softmax
+from . import activation, elementwise, indexing, loss, matmul, optimizer, reduce, shape, softmax  # noqa: F401
 from .define import COMPOSED, FUNCTIONAL, HIDDEN, REGISTRY
 
 __all__ = ["ALIASES", "COMPOSED", "FUNCTIONAL", "HIDDEN", "REGISTRY", "of_ufunc", "optimizer", "public_operators"]
@@ -81,11 +82,11 @@ def _with_sizes(operator: Operator) -> Any:
     return method
 
 
-def _item(self: Any, index: Any, value: Any) -> None:
+def _set_item(self: Any, index: Any, value: Any) -> None:
     REGISTRY["setitem"].in_place(self, index, value)
 
 
-def _copy_(self: Any, source: Any) -> Any:
+def _copy(self: Any, source: Any) -> Any:
     """Overwrite with source, broadcast and cast to this tensor's dtype."""
     return REGISTRY["assign"].in_place(self, source)
 
@@ -107,14 +108,18 @@ def _attach() -> None:
             setattr(Tensor, f"__i{python}__", _in_place(operator))
     for python, name in _COMPARISONS.items():
         setattr(Tensor, f"__{python}__", _forward(REGISTRY[name]))
-    Tensor.__neg__ = REGISTRY["negative"]  # type: ignore[attr-defined]
-    Tensor.__abs__ = REGISTRY["abs"]  # type: ignore[attr-defined]
-    Tensor.__invert__ = REGISTRY["bitwise_not"]  # type: ignore[attr-defined]
-    Tensor.__getitem__ = REGISTRY["getitem"]  # type: ignore[attr-defined]
-    Tensor.__setitem__ = _item  # type: ignore[attr-defined]
-    Tensor.copy_ = _copy_  # type: ignore[attr-defined]
-    Tensor.T = property(lambda self: REGISTRY["t"](self))  # type: ignore[attr-defined]
-    Tensor.mT = property(lambda self: REGISTRY["transpose"](self, -2, -1))  # type: ignore[attr-defined]
+    others: dict[str, Any] = {
+        "__neg__": REGISTRY["negative"],
+        "__abs__": REGISTRY["abs"],
+        "__invert__": REGISTRY["bitwise_not"],
+        "__getitem__": REGISTRY["getitem"],
+        "__setitem__": _set_item,
+        "copy_": _copy,
+        "T": property(lambda x: REGISTRY["t"](x)),
+        "mT": property(lambda x: REGISTRY["transpose"](x, -2, -1)),
+    }
+    for name, attribute in others.items():
+        setattr(Tensor, name, attribute)
 
 
 _attach()

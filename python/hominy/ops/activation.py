@@ -22,25 +22,25 @@ def _gradient_operands(name: str, grad: Any, kept: Any) -> tuple[np.ndarray, np.
     return require_floating(name, "grad", grad), require_floating(name, "input", kept)
 
 
-@operator(functional=True)
+@operator(functional=True, direct="relu")
 def relu(input, out=None):
     """max(input, 0); its gradient at 0 is 0."""
     return _unary("relu", input, out)
 
 
-@operator(functional=True)
+@operator(functional=True, direct="sigmoid")
 def sigmoid(input, out=None):
     """1 / (1 + e^-input)."""
     return _unary("sigmoid", input, out)
 
 
-@operator(functional=True)
+@operator(functional=True, direct="tanh")
 def tanh(input, out=None):
     """The hyperbolic tangent."""
     return _unary("tanh", input, out)
 
 
-@operator(functional=True, public=False)
+@operator(functional=True, public=False, direct="silu")
 def silu(input):
     """input * sigmoid(input) (https://arxiv.org/abs/1702.03118)."""
     return _unary("silu", input, None)
@@ -74,25 +74,25 @@ def softplus(input, beta=1.0, threshold=20.0):
     )
 
 
-@operator(public=False)
+@operator(public=False, direct="relu_backward")
 def relu_backward(grad, result):
     """grad where result > 0, else 0."""
     return run("relu_backward", *_gradient_operands("relu_backward", grad, result))
 
 
-@operator(public=False)
+@operator(public=False, direct="sigmoid_backward")
 def sigmoid_backward(grad, result):
     """grad * result * (1 - result)."""
     return run("sigmoid_backward", *_gradient_operands("sigmoid_backward", grad, result))
 
 
-@operator(public=False)
+@operator(public=False, direct="tanh_backward")
 def tanh_backward(grad, result):
     """grad * (1 - result^2)."""
     return run("tanh_backward", *_gradient_operands("tanh_backward", grad, result))
 
 
-@operator(public=False)
+@operator(public=False, direct="silu_backward")
 def silu_backward(grad, input):
     """grad * sigmoid(input) * (1 + input * (1 - sigmoid(input)))."""
     return run("silu_backward", *_gradient_operands("silu_backward", grad, input))
@@ -120,7 +120,9 @@ def elu_backward(grad, input, alpha):
 @operator(public=False)
 def softplus_backward(grad, input, beta, threshold):
     """grad * sigmoid(beta input); grad itself where beta * input > threshold."""
-    return run("softplus_backward", *_gradient_operands("softplus_backward", grad, input), float(beta), float(threshold))
+    return run(
+        "softplus_backward", *_gradient_operands("softplus_backward", grad, input), float(beta), float(threshold)
+    )
 
 
 relu.gradient(input=lambda grad, output: relu_backward(grad, output))
@@ -132,8 +134,8 @@ leaky_relu.gradient(input=lambda grad, input, negative_slope: leaky_relu_backwar
 elu.gradient(input=lambda grad, input, alpha: elu_backward(grad, input, alpha))
 softplus.gradient(input=lambda grad, input, beta, threshold: softplus_backward(grad, input, beta, threshold))
 
-# Second derivatives: each backward operator is linear in `grad`, so its rule for `grad` is itself; the other rule is the
-# incoming gradient times grad times the function's second derivative.
+# Second derivatives: each backward operator is linear in `grad`, so its rule for `grad` is itself; the other rule is
+# the incoming gradient times grad times the function's second derivative.
 
 relu_backward.gradient(grad=lambda outer, result: relu_backward(outer, result))
 leaky_relu_backward.gradient(
@@ -177,7 +179,9 @@ gelu_backward.gradient(
 )
 elu_backward.gradient(
     grad=lambda outer, input, alpha: elu_backward(outer, input, alpha),
-    input=lambda outer, grad, input, alpha: outer * grad * where(greater(input, 0.0), 0.0, exp(clamp(input, max=0.0)) * alpha),
+    input=lambda outer, grad, input, alpha: (
+        outer * grad * where(greater(input, 0.0), 0.0, exp(clamp(input, max=0.0)) * alpha)
+    ),
 )
 
 

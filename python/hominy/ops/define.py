@@ -19,12 +19,15 @@ COMPOSED: dict[str, Any] = {}  # plain functions made of operators, offered by n
 HIDDEN: set[str] = set()  # names that are not hominy.<name>: functional only, or helpers of gradients
 
 
-def operator(forward: Any = None, *, view: bool = False, functional: bool = False, public: bool = True) -> Any:
+def operator(
+    forward: Any = None, *, view: bool = False, functional: bool = False, public: bool = True, direct: str = ""
+) -> Any:
     """Make `forward` an operator. `view`: it returns a view of its first argument where it can. `functional`: it is
-    offered by `nn.functional` too. `public=False`: by nothing else, unless `functional`."""
+    offered by `nn.functional` too. `public=False`: by nothing else, unless `functional`. `direct`: the compiled kernel
+    that takes the same arguments and is tried first."""
     if forward is None:
-        return lambda function: operator(function, view=view, functional=functional, public=public)
-    made = Operator(forward, view)
+        return lambda function: operator(function, view=view, functional=functional, public=public, direct=direct)
+    made = Operator(forward, view, direct)
     REGISTRY[made.name] = made
     if functional:
         FUNCTIONAL.add(made.name)
@@ -79,7 +82,8 @@ def normalize_axes(name: str, dim: Any, ndim: int) -> tuple[int, ...]:
     if dim is None:
         return tuple(range(ndim))
     if not isinstance(dim, (tuple, list)):
-        return (normalize_axis(name, dim, ndim),) if ndim else ((normalize_axis(name, dim, ndim),) and ())
+        axis = normalize_axis(name, dim, ndim)
+        return (axis,) if ndim else ()
     if not dim:
         return tuple(range(ndim))
     axes = tuple(sorted(normalize_axis(name, axis, ndim) for axis in dim))

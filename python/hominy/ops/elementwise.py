@@ -1,7 +1,7 @@
 """Elementwise arithmetic, comparison and functions, with broadcasting and promotion.
 
-Two arrays of one dtype, or an array and a Python number of its category, go straight to the backend; anything else meets
-in the dtype of `dtypes.result_type` first. Outputs keep their inputs' memory order.
+Two arrays of one dtype, or an array and a Python number of its category, go straight to the backend; anything else
+meets in the dtype of `dtypes.result_type` first. Outputs keep their inputs' memory order.
 """
 
 from __future__ import annotations
@@ -117,25 +117,25 @@ def _unary(kernel: str, input: Any, out: Any) -> Any:
 # Arithmetic.
 
 
-@operator
+@operator(direct="add")
 def add(input, other, out=None):
     """input + other."""
     return _binary("add", input, other, out)
 
 
-@operator
+@operator(direct="subtract")
 def subtract(input, other, out=None):
     """input - other."""
     return _binary("subtract", input, other, out)
 
 
-@operator
+@operator(direct="multiply")
 def multiply(input, other, out=None):
     """input * other."""
     return _binary("multiply", input, other, out)
 
 
-@operator
+@operator(direct="divide")
 def divide(input, other, out=None):
     """input / other, true division: integers give floats."""
     if isinstance(input, np.ndarray) and input.dtype.kind in "iub":
@@ -160,13 +160,13 @@ def pow(input, exponent, out=None):
     return _binary("power", input, exponent, out)
 
 
-@operator
+@operator(direct="maximum")
 def maximum(input, other, out=None):
     """The larger of input and other; NaN wins. Where they are equal, the gradient is shared by halves."""
     return _binary("maximum", input, other, out)
 
 
-@operator
+@operator(direct="minimum")
 def minimum(input, other, out=None):
     """The smaller of input and other; NaN wins. Where they are equal, the gradient is shared by halves."""
     return _binary("minimum", input, other, out)
@@ -211,7 +211,9 @@ def _power_base_gradient(grad, input, exponent):
 def _power_exponent_gradient(grad, output, input, exponent):
     # 0 ** e is 0 for e > 0, whatever e: there log(0) must not turn the gradient into NaN.
     if isinstance(input, (int, float)):
-        return grad * (output * float(np.log(input))) if input else where(greater_equal(exponent, 0), 0.0, grad * output)
+        return (
+            grad * (output * float(np.log(input))) if input else where(greater_equal(exponent, 0), 0.0, grad * output)
+        )
     flat = equal(input, 0) & greater_equal(exponent, 0)
     return where(flat, 0.0, grad * (output * log(where(flat, 1.0, input))))
 
@@ -239,37 +241,37 @@ def _compare(kernel: str, input: Any, other: Any) -> Any:
     return run_broadcast(kernel, a, b)
 
 
-@operator
+@operator(direct="equal")
 def equal(input, other):
     """input == other, elementwise."""
     return _compare("equal", input, other)
 
 
-@operator
+@operator(direct="not_equal")
 def not_equal(input, other):
     """input != other, elementwise."""
     return _compare("not_equal", input, other)
 
 
-@operator
+@operator(direct="less")
 def less(input, other):
     """input < other."""
     return _compare("less", input, other)
 
 
-@operator
+@operator(direct="less_equal")
 def less_equal(input, other):
     """input <= other."""
     return _compare("less_equal", input, other)
 
 
-@operator
+@operator(direct="greater")
 def greater(input, other):
     """input > other."""
     return _compare("greater", input, other)
 
 
-@operator
+@operator(direct="greater_equal")
 def greater_equal(input, other):
     """input >= other."""
     return _compare("greater_equal", input, other)
@@ -350,7 +352,11 @@ def where(condition, input, other):
     condition = require_array("where", "condition", condition)
     if condition.dtype.kind != "b":
         raise TypeError(f"[where] condition: expected dtype bool, got {condition.dtype}")
-    a, b = promote("where", input, other) if not _both_numbers(input, other) else (np.asarray(input, result_type(input, other)), other)
+    a, b = (
+        promote("where", input, other)
+        if not _both_numbers(input, other)
+        else (np.asarray(input, result_type(input, other)), other)
+    )
     _require_broadcast("where", condition, a if isinstance(a, np.ndarray) else b)
     _require_broadcast("where", condition, b if isinstance(b, np.ndarray) else a)
     return run("where", condition, a, b)
@@ -369,7 +375,7 @@ where.gradient(
 # Functions of one argument.
 
 
-@operator
+@operator(direct="negative")
 def negative(input, out=None):
     """-input."""
     array = require_array("negative", "input", input)
@@ -378,64 +384,64 @@ def negative(input, out=None):
     return run("negative", array, out) if array.dtype.kind != "V" else _unary("negative", array, out)
 
 
-@operator
+@operator(direct="absolute")
 def abs(input, out=None):
     """|input|; its gradient at 0 is 0."""
     array = require_array("abs", "input", input)
     return run("absolute", array, out) if array.dtype.kind in "iu" else _unary("absolute", array, out)
 
 
-@operator
+@operator(direct="sign")
 def sign(input, out=None):
     """-1, 0 or 1; NaN stays NaN."""
     array = require_array("sign", "input", input)
     return run("sign", array, out) if array.dtype.kind in "iu" else _unary("sign", array, out)
 
 
-@operator
+@operator(direct="square")
 def square(input, out=None):
     """input^2."""
     array = require_array("square", "input", input)
     return run("square", array, out) if array.dtype.kind in "iu" else _unary("square", array, out)
 
 
-@operator
+@operator(direct="sqrt")
 def sqrt(input, out=None):
     """The square root; NaN below 0."""
     return _unary("sqrt", input, out)
 
 
-@operator
+@operator(direct="rsqrt")
 def rsqrt(input, out=None):
     """1 / sqrt(input)."""
     return _unary("rsqrt", input, out)
 
 
-@operator
+@operator(direct="reciprocal")
 def reciprocal(input, out=None):
     """1 / input."""
     return _unary("reciprocal", input, out)
 
 
-@operator
+@operator(direct="exp")
 def exp(input, out=None):
     """e^input."""
     return _unary("exp", input, out)
 
 
-@operator
+@operator(direct="expm1")
 def expm1(input, out=None):
     """e^input - 1, accurate near 0."""
     return _unary("expm1", input, out)
 
 
-@operator
+@operator(direct="log")
 def log(input, out=None):
     """The natural logarithm; -inf at 0, NaN below."""
     return _unary("log", input, out)
 
 
-@operator
+@operator(direct="log1p")
 def log1p(input, out=None):
     """log(1 + input), accurate near 0."""
     return _unary("log1p", input, out)
@@ -471,7 +477,7 @@ def tan(input, out=None):
     return _unary("tan", input, out)
 
 
-@operator
+@operator(direct="erf")
 def erf(input, out=None):
     """The error function, 2/sqrt(pi) times the integral of exp(-t^2) from 0 to input."""
     return _unary("erf", input, out)
@@ -482,19 +488,19 @@ def _rounding(kernel: str, input: Any, out: Any) -> Any:
     return array.copy() if array.dtype.kind in "iub" and out is None else _unary(kernel, array, out)
 
 
-@operator
+@operator(direct="floor")
 def floor(input, out=None):
     """The largest integer not above input."""
     return _rounding("floor", input, out)
 
 
-@operator
+@operator(direct="ceil")
 def ceil(input, out=None):
     """The smallest integer not below input."""
     return _rounding("ceil", input, out)
 
 
-@operator
+@operator(direct="round")
 def round(input, out=None):
     """The nearest integer; halves go to the even one."""
     return _rounding("round", input, out)

@@ -1,4 +1,4 @@
-"""Indexing, with NumPy's meanings: integers, slices, None and Ellipsis give views; index arrays and masks give copies."""
+"""Indexing, with NumPy's meanings: integers, slices, None and Ellipsis give views, index arrays and masks copies."""
 
 from __future__ import annotations
 
@@ -46,7 +46,9 @@ def _unwrapped(name: str, part: Any) -> Any:
         return int(part) if part.ndim == 0 and part.dtype.kind in "iu" else part
     if part is None or part is Ellipsis or isinstance(part, (int, slice, bool, np.integer)):
         return part
-    raise TypeError(f"[{name}] index: expected integers, slices, None, Ellipsis or index arrays, got {type(part).__name__}")
+    raise TypeError(
+        f"[{name}] index: expected integers, slices, None, Ellipsis or index arrays, got {type(part).__name__}"
+    )
 
 
 @operator(public=False)

@@ -212,10 +212,8 @@ def cross_entropy(
     if reduction == "sum":
         return total
     kept = flat._array != ignore_index
-    if weight is None:
-        count = float(kept.sum())
-    else:
-        count = float(weight._array[flat._array[kept]].sum(dtype=np.float64))
+    kept_weight = kept if weight is None else weight._array[flat._array[kept]]
+    count = float(kept_weight.sum(dtype=np.float64))
     return total * (1.0 / count) if count else total * float("nan")
 
 
@@ -237,9 +235,7 @@ def _cross_entropy_of_probabilities(input: Any, target: Any, weight: Any, reduct
 
 
 @functional
-def nll_loss(
-    input: Any, target: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean"
-) -> Any:
+def nll_loss(input: Any, target: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean") -> Any:
     """-input[target] row by row, of log-probabilities (C,), (N, C) or (N, C, d1, ...) and class indices.
 
     Raises:

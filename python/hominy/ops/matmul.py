@@ -15,7 +15,9 @@ from .reduce import sum_to_size
 from .shape import reshape, transpose, unsqueeze
 
 
-def _pair(name: str, input: Any, other: Any, first: str = "input", second: str = "other") -> tuple[np.ndarray, np.ndarray]:
+def _pair(
+    name: str, input: Any, other: Any, first: str = "input", second: str = "other"
+) -> tuple[np.ndarray, np.ndarray]:
     """Both as arrays of one dtype that has a product: half precision multiplies in float32."""
     a, b = require_array(name, first, input), require_array(name, second, other)
     if a.dtype is b.dtype and a.dtype.char in "fd":
@@ -41,7 +43,9 @@ def _product(name: str, input: Any, other: Any) -> np.ndarray:
 def _require_product(name: str, a: np.ndarray, b: np.ndarray) -> None:
     """Say why two shapes have no product, in the operator's terms."""
     if a.ndim == 0 or b.ndim == 0:
-        raise ValueError(f"[{name}] input, other: expected at least 1 dimension each, got shapes {a.shape} and {b.shape}")
+        raise ValueError(
+            f"[{name}] input, other: expected at least 1 dimension each, got shapes {a.shape} and {b.shape}"
+        )
     depth = b.shape[-2] if b.ndim > 1 else b.shape[0]
     if a.shape[-1] != depth:
         expected = f"(..., {a.shape[-1]}, n)" if b.ndim > 1 else f"({a.shape[-1]},)"
@@ -53,7 +57,7 @@ def _require_product(name: str, a: np.ndarray, b: np.ndarray) -> None:
             )
 
 
-@operator
+@operator(direct="matmul")
 def matmul(input, other):
     """The matrix product with NumPy's meanings: vectors, matrices, and batches of matrices that broadcast.
 
@@ -120,7 +124,11 @@ def _matmul_input_gradient(grad, shape_of_input, other):
 def _matmul_other_gradient(grad, input, shape_of_other):
     """input^T @ grad, summed over the batch dimensions that a matrix `other` was stretched along."""
     if len(shape_of_other) == 1:
-        return grad * input if len(input.shape) == 1 else matmul(reshape(grad, (-1,)), reshape(input, (-1, input.shape[-1])))
+        return (
+            grad * input
+            if len(input.shape) == 1
+            else matmul(reshape(grad, (-1,)), reshape(input, (-1, input.shape[-1])))
+        )
     if len(input.shape) == 1:
         return unsqueeze(input, -1) * unsqueeze(grad, -2)
     if len(shape_of_other) == 2:  # one product over all rows: the sum over the batch happens inside it
@@ -136,9 +144,7 @@ mm.gradient(
 bmm.gradient(
     input=lambda grad, mat2: matmul(grad, _swapped(mat2)), mat2=lambda grad, input: matmul(_swapped(input), grad)
 )
-mv.gradient(
-    input=lambda grad, vec: unsqueeze(grad, -1) * vec, vec=lambda grad, input: matmul(grad, input)
-)
+mv.gradient(input=lambda grad, vec: unsqueeze(grad, -1) * vec, vec=lambda grad, input: matmul(grad, input))
 dot.gradient(input=lambda grad, tensor: grad * tensor, tensor=lambda grad, input: grad * input)
 
 
@@ -172,7 +178,7 @@ def _scaled(x, factor):
     return x if factor == 1 else x * factor
 
 
-@operator(functional=True, public=False)
+@operator(functional=True, public=False, direct="linear")
 def linear(input, weight, bias=None):
     """input @ weight^T + bias; input (..., in_features), weight (out_features, in_features), bias (out_features,).
 
@@ -190,7 +196,9 @@ def linear_activation(input, weight, bias=None, activation="relu"):
     gradient is wanted.
     """
     if activation not in _ACTIVATIONS:
-        raise ValueError(f"[linear_activation] activation: expected one of {', '.join(_ACTIVATIONS)}, got {activation!r}")
+        raise ValueError(
+            f"[linear_activation] activation: expected one of {', '.join(_ACTIVATIONS)}, got {activation!r}"
+        )
     return _linear(input, weight, bias, activation)
 
 

@@ -25,7 +25,8 @@ def sgd_step(
 ) -> None:
     """One step of stochastic gradient descent (https://docs.pytorch.org/docs/stable/generated/torch.optim.SGD.html).
 
-    `buffers` are the momentum buffers, or None without momentum; on the `first_step` they are filled with the gradients.
+    `buffers` are the momentum buffers, or None without momentum; on the `first_step` they are filled with the
+    gradients.
     """
     run(
         "sgd_step",

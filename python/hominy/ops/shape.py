@@ -50,7 +50,9 @@ def view(input, shape):
     resolved = _resolved_shape("view", array, shape)
     result = array.reshape(resolved)
     if array.size and not np.may_share_memory(result, array):
-        raise ValueError(f"[view] shape: expected one that strides {array.strides} can view, got {resolved}; use reshape")
+        raise ValueError(
+            f"[view] shape: expected one that strides {array.strides} can view, got {resolved}; use reshape"
+        )
     return result
 
 

@@ -1,10 +1,10 @@
-"""The table of operator cases: one entry, a line or a few, feeds the tests against the reference, the gradient checks, the
-benchmarks and the demo.
+"""The table of operator cases: one entry, a line or a few, feeds the tests against the reference, the gradient checks,
+the benchmarks and the demo.
 
 A case names a backend function (`kernel`), makes arguments for it, and says how far a result may be from the exact one:
-`bound` is the error bound that the kernel's header states, as a function of the exact result, the unit roundoff u (2^-24,
-2^-53) and the arguments; nothing in it is tuned until tests pass. A case without a kernel is an operator of the tape alone
-(`reshape`, `cat`), here for its gradient.
+`bound` is the error bound that the kernel's header states, as a function of the exact result, the unit roundoff u
+(2^-24, 2^-53) and the arguments; nothing in it is tuned until tests pass. A case without a kernel is an operator of the
+tape alone (`reshape`, `cat`), here for its gradient.
 
 To add an operator, add a line to the table of its family at the end of the file.
 """
@@ -29,10 +29,10 @@ Bound = Callable[..., Any]
 class Case:
     """One operator with fixed scalar arguments.
 
-    `make(rng, dtype, size)` gives the arguments of the kernel, for every size of `sizes` (tests: with 0, 1, vector widths
-    and their neighbours, primes) and of `timing` (benchmarks). `bound(y, u, *arguments)` is the error that the kernel may
-    make in each element of the exact result y. `numpy(*arguments)` and `torch(torch, *arguments)` are what a user of those
-    libraries would write.
+    `make(rng, dtype, size)` gives the arguments of the kernel, for every size of `sizes` (tests: with 0, 1, vector
+    widths and their neighbours, primes) and of `timing` (benchmarks). `bound(y, u, *arguments)` is the error that the
+    kernel may make in each element of the exact result y. `numpy(*arguments)` and `torch(torch, *arguments)` are what a
+    user of those libraries would write.
     """
 
     kernel: str  # function of the backends, "" where there is none
@@ -183,8 +183,8 @@ def _widened(x: Any, dtype: Any) -> Any:
 # 0, 1, every vector width (2 to 16) and two or four of them, each +-1; primes; sizes that threads share.
 LENGTHS = (0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 131)
 SHAPES = (
-    *((n,) for n in LENGTHS), (), (1, 1), (0, 3), (3, 0, 2), (3, 1), (1, 7), (13, 1), (5, 17), (17, 5), (3, 33), (2, 3, 5),
-    (4, 1, 9), (2, 3, 1, 7), (2, 2, 2, 2, 3), (1009,), (40009,), (97, 401),
+    *((n,) for n in LENGTHS), (), (1, 1), (0, 3), (3, 0, 2), (3, 1), (1, 7), (13, 1), (5, 17), (17, 5), (3, 33), (2, 3,
+    5), (4, 1, 9), (2, 3, 1, 7), (2, 2, 2, 2, 3), (1009,), (40009,), (97, 401),
 )  # fmt: skip
 TIMED_SHAPES = ((1000,), (1 << 20,), (1024, 1024))
 MATRICES = ((0, 3), (3, 0), (1, 1), (1, 7), (7, 1), (5, 16), (16, 5), (33, 17), (3, 131), (131, 3), (129, 301))
@@ -243,7 +243,8 @@ def _product_bound(y: Array, u: float, a: Array, b: Array) -> Any:
 
 
 # The largest slope of an activation, and its own error in ulps.
-_ACTIVATIONS = {"none": (1, 0), "relu": (1, 0), "sigmoid": (0.25, 4), "tanh": (1, 3), "gelu": (1.13, 5), "silu": (1.1, 5)}
+_ACTIVATIONS = {"none": (1, 0), "relu": (1, 0), "sigmoid": (0.25, 4), "tanh": (1, 3), "gelu": (1.13, 5), "silu": (1.1,
+5)}
 
 
 def _linear_bound(y: Array, u: float, x: Array, weight: Array, bias: Any, activation: str) -> Any:
@@ -302,8 +303,8 @@ def _cross_entropy_backward_bound(
 
 
 def _sgd_bound(
-    y: Any, u: float, values: Any, gradients: Any, buffers: Any, learning_rate: float, momentum: float, dampening: float,
-    weight_decay: float, *flags: Any
+    y: Any, u: float, values: Any, gradients: Any, buffers: Any, learning_rate: float, momentum: float, dampening:
+    float, weight_decay: float, *flags: Any
 ) -> list[Any]:  # fmt: skip
     # The direction is within 8 eps (16 u) of the sum of its terms' magnitudes; adding it to the value rounds once more.
     bounds, of_buffers = [], []
@@ -318,7 +319,8 @@ def _sgd_bound(
 
 def _adam_bound(
     y: Any, u: float, values: Any, gradients: Any, exp_avgs: Any, exp_avg_sqs: Any, max_exp_avg_sqs: Any, step: int,
-    learning_rate: float, beta1: float, beta2: float, epsilon: float, weight_decay: float, decoupled: bool, maximize: bool
+    learning_rate: float, beta1: float, beta2: float, epsilon: float, weight_decay: float, decoupled: bool, maximize:
+    bool
 ) -> list[Any]:  # fmt: skip
     # As above, 16 u of the terms' magnitudes: of the update by the quotient's terms, of the moments by theirs.
     count = len(values)
@@ -344,7 +346,8 @@ def _adam_bound(
 SMALL = ((2, 3),)  # for gradients: every element is perturbed
 
 
-def unary(kernel: str, bound: Bound, numpy: Any, torch: Any, *scalars: Any, low: float = -12, high: float = 12, **kw: Any) -> Case:
+def unary(kernel: str, bound: Bound, numpy: Any, torch: Any, *scalars: Any, low: float = -12, high: float = 12, **kw:
+Any) -> Case:
     """f(x, *scalars)."""
     kw = {"operator": kernel, "differentiable": (0,), "ufunc": False} | kw
     return Case(kernel, "unary", _one(*scalars, low=low, high=high), SHAPES, bound, timing=TIMED_SHAPES, numpy=numpy,
@@ -377,14 +380,15 @@ def compare(kernel: str) -> Case:
 _REDUCED = (
     *(((n,), (0,)) for n in LENGTHS if n), ((), ()), ((3, 5), ()), ((5, 17), (0,)), ((5, 17), (1,)), ((17, 5), (0, 1)),
     ((1, 1), (0,)), ((3, 0), (0,)), ((2, 3, 5), (1,)), ((2, 3, 5), (0, 2)), ((4, 33, 7), (0, 1)), ((4, 33, 7), (1, 2)),
-    ((2, 3, 4, 5), (0, 2)), ((1009,), (0,)), ((40009,), (0,)), ((301, 211), (0,)), ((301, 211), (1,)), ((3, 20011), (1,)),
-    ((20011, 3), (0,)),
+    ((2, 3, 4, 5), (0, 2)), ((1009,), (0,)), ((40009,), (0,)), ((301, 211), (0,)), ((301, 211), (1,)), ((3, 20011),
+    (1,)), ((20011, 3), (0,)),
 )  # fmt: skip
 _EMPTY = (((0,), (0,)), ((3, 0), (1,)), ((0, 4), (0,)), ((0, 4), (0, 1)))
 _TIMED_REDUCTIONS = (((1 << 20,), (0,)), ((1024, 1024), (0,)), ((1024, 1024), (1,)))
 
 
-def reduction(kernel: str, bound: Bound, exact: Any, torch: Any, *, low: float = -4, high: float = 4, empty: bool = True, **kw: Any) -> Case:
+def reduction(kernel: str, bound: Bound, exact: Any, torch: Any, *, low: float = -4, high: float = 4, empty: bool =
+True, **kw: Any) -> Case:
     """f(x, axes, keepdim); the exact result in extended precision."""
 
     def make(rng: Any, dtype: Any, size: Any) -> Any:
@@ -412,7 +416,8 @@ def arg_reduction(kernel: str) -> Case:
                 torch=lambda t, x, axis, keepdim: getattr(t, kernel)(x, axis, keepdim))  # fmt: skip
 
 
-_NORMALISED = (*((shape, len(shape) - 1) for shape in MATRICES), *((shape, 0) for shape in MATRICES[2:]), ((5,), 0), ((131,), 0),
+_NORMALISED = (*((shape, len(shape) - 1) for shape in MATRICES), *((shape, 0) for shape in MATRICES[2:]), ((5,), 0),
+((131,), 0),
                ((3, 4, 5), 1), ((2, 33, 3), 1), ((2, 3, 4, 5), 2), ((3, 5003), 1), ((2003, 5), 0))  # fmt: skip
 
 
@@ -465,11 +470,11 @@ def cross_entropy(label: str, weighted: bool, ignore: int, smoothing: float, gra
     )
     return Case(
         "cross_entropy_backward" if gradient else "cross_entropy", "loss", make,
-        tuple(size for size in MATRICES if size[1]), _cross_entropy_backward_bound if gradient else _cross_entropy_bound,
-        label=label, timing=TIMED_MATRICES if plain else (), numpy=numpy if plain else None,
+        tuple(size for size in MATRICES if size[1]), _cross_entropy_backward_bound if gradient else
+        _cross_entropy_bound, label=label, timing=TIMED_MATRICES if plain else (), numpy=numpy if plain else None,
         torch=None if gradient else torch,
-        operator="cross_entropy_backward" if gradient else "cross_entropy_rows", differentiable=(0, 1) if gradient else (0,),
-        gradient_sizes=((4, 3),),
+        operator="cross_entropy_backward" if gradient else "cross_entropy_rows", differentiable=(0, 1) if gradient else
+        (0,), gradient_sizes=((4, 3),),
     )  # fmt: skip
 
 
@@ -484,22 +489,23 @@ def _mkn(m: int, k: int, n: int, flags: str = "") -> Any:
 
 _PRODUCTS = (
     *(_mkn(m, k, n, flags) for m, k, n, flags in (
-        (1, 1, 1, ""), (0, 3, 2, ""), (3, 0, 2, ""), (3, 2, 0, ""), (0, 0, 0, ""), (2, 3, 4, "ab"), (1, 131, 1, ""), (131, 1, 131, ""),
-        (1, 17, 33, "b"), (33, 17, 1, "a"), (7, 5, 3, "b"), (8, 8, 8, ""), (15, 16, 17, "a"), (16, 17, 15, "b"), (17, 15, 16, "ab"),
-        (31, 33, 32, ""), (13, 64, 65, ""), (65, 13, 64, "a"), (64, 65, 13, "b"), (97, 101, 103, ""), (97, 101, 103, "ab"),
-        (1, 301, 299, ""), (1, 301, 299, "b"), (299, 301, 1, ""), (299, 301, 1, "a"), (5, 1031, 7, ""), (3, 1031, 500, "b"),
-        (200, 257, 263, ""), (9, 600, 520, ""), (700, 3, 5, ""))),
-    ((5,), (5,), ""), ((0,), (0,), ""), ((1031,), (1031,), ""), ((5,), (5, 7), ""), ((7, 5), (5,), ""), ((5,), (3, 5, 7), ""), ((3, 7, 5), (5,), ""),
-    ((3, 4, 5), (3, 5, 6), ""), ((3, 4, 5), (5, 6), ""), ((4, 5), (3, 5, 6), "b"), ((2, 1, 4, 5), (3, 5, 6), "a"), ((2, 3, 4, 5), (2, 1, 5, 6), "ab"),
-    ((0, 4, 5), (5, 6), ""), ((2, 0, 4, 5), (1, 5, 6), ""), ((6, 20, 30), (6, 30, 10), "b"), ((50, 3, 3), (50, 3, 3), ""),
+        (1, 1, 1, ""), (0, 3, 2, ""), (3, 0, 2, ""), (3, 2, 0, ""), (0, 0, 0, ""), (2, 3, 4, "ab"), (1, 131, 1, ""),
+        (131, 1, 131, ""), (1, 17, 33, "b"), (33, 17, 1, "a"), (7, 5, 3, "b"), (8, 8, 8, ""), (15, 16, 17, "a"), (16,
+        17, 15, "b"), (17, 15, 16, "ab"), (31, 33, 32, ""), (13, 64, 65, ""), (65, 13, 64, "a"), (64, 65, 13, "b"), (97,
+        101, 103, ""), (97, 101, 103, "ab"), (1, 301, 299, ""), (1, 301, 299, "b"), (299, 301, 1, ""), (299, 301, 1,
+        "a"), (5, 1031, 7, ""), (3, 1031, 500, "b"), (200, 257, 263, ""), (9, 600, 520, ""), (700, 3, 5, ""))),
+    ((5,), (5,), ""), ((0,), (0,), ""), ((1031,), (1031,), ""), ((5,), (5, 7), ""), ((7, 5), (5,), ""), ((5,), (3, 5,
+    7), ""), ((3, 7, 5), (5,), ""), ((3, 4, 5), (3, 5, 6), ""), ((3, 4, 5), (5, 6), ""), ((4, 5), (3, 5, 6), "b"), ((2,
+    1, 4, 5), (3, 5, 6), "a"), ((2, 3, 4, 5), (2, 1, 5, 6), "ab"), ((0, 4, 5), (5, 6), ""), ((2, 0, 4, 5), (1, 5, 6),
+    ""), ((6, 20, 30), (6, 30, 10), "b"), ((50, 3, 3), (50, 3, 3), ""),
 )  # fmt: skip
 # Shapes that people multiply: squares, one to 32 rows by a layer, tall, deep, batches, transposed operands.
 TIMED_PRODUCTS = (
     *(_square(n) for n in (32, 64, 128, 256, 512, 1024, 2048)),
-    *(_mkn(*size) for size in ((1, 1024, 1024), (8, 1024, 1024), (32, 1024, 1024), (128, 768, 3072), (4096, 64, 64), (64, 4096, 64))),
-    ((64, 32, 32), (64, 32, 32), ""), ((16, 128, 64), (16, 64, 128), ""), ((8, 256, 256), (256, 256), ""),
-    _square(256, "b"), _square(256, "a"), _square(1024, "b"), _square(1024, "a"), _square(1024, "ab"), _mkn(8, 1024, 1024, "b"),
-    _mkn(32, 1024, 1024, "b"),
+    *(_mkn(*size) for size in ((1, 1024, 1024), (8, 1024, 1024), (32, 1024, 1024), (128, 768, 3072), (4096, 64, 64),
+    (64, 4096, 64))), ((64, 32, 32), (64, 32, 32), ""), ((16, 128, 64), (16, 64, 128), ""), ((8, 256, 256), (256, 256),
+    ""), _square(256, "b"), _square(256, "a"), _square(1024, "b"), _square(1024, "a"), _square(1024, "ab"), _mkn(8,
+    1024, 1024, "b"), _mkn(32, 1024, 1024, "b"),
 )  # fmt: skip
 
 
@@ -520,7 +526,8 @@ def _matmul_operations(a: Array, b: Array) -> float:
     return 2.0 * math.prod(batch) * rows * a.shape[-1] * columns
 
 
-_LINEAR_SIZES = (((1, 1), 1), ((3, 4), 5), ((0, 4), 5), ((3, 0), 5), ((3, 4), 0), ((7,), 3), ((2, 3, 17), 33), ((33, 65), 17),
+_LINEAR_SIZES = (((1, 1), 1), ((3, 4), 5), ((0, 4), 5), ((3, 0), 5), ((3, 4), 0), ((7,), 3), ((2, 3, 17), 33), ((33,
+65), 17),
                  ((1, 301), 257), ((129, 100), 67), ((4, 2, 3, 5), 2))  # fmt: skip
 _TIMED_LINEAR = (((1, 32), 32), ((64, 784), 128), ((128, 768), 3072))
 
@@ -542,8 +549,8 @@ def linear(activation: str, biased: bool) -> Case:
         "linear", "matmul", make, _LINEAR_SIZES, _linear_bound, label=f"linear{'' if biased else ' without bias'}, {activation}",
         timing=_TIMED_LINEAR if biased else (), numpy=reference.linear, torch=torch,
         operations=lambda x, weight, bias, activation: 2.0 * x.size * weight.shape[0],
-        operator="linear_activation" if graded else "", differentiable=((0, 1, 2) if biased else (0, 1)) if graded else (),
-        gradient_sizes=(((2, 3), 2), ((3,), 2), ((2, 2, 3), 2)),
+        operator="linear_activation" if graded else "", differentiable=((0, 1, 2) if biased else (0, 1)) if graded else
+        (), gradient_sizes=(((2, 3), 2), ((3,), 2), ((2, 2, 3), 2)),
     )  # fmt: skip
 
 
@@ -583,13 +590,15 @@ def adam(label: str, *settings: Any, amsgrad: bool = False) -> Case:
                 writes=(0, 2, 3, 4))  # fmt: skip
 
 
-def tape(operator: str, make: Callable[[Any], tuple[Any, ...]], *differentiable: int, label: str = "", twice: bool = True) -> Case:
+def tape(operator: str, make: Callable[[Any], tuple[Any, ...]], *differentiable: int, label: str = "", twice: bool =
+True) -> Case:
     """An operator without a kernel of its own, for its gradient: make(x), where x(*shape) draws an array."""
 
     def arguments(rng: Any, dtype: Any, size: Any) -> tuple[Any, ...]:
         return make(lambda *shape, low=-2, high=2: draw(rng, dtype, shape, low, high))
 
-    return Case("", "tape", arguments, (), label=label or operator, operator=operator, differentiable=differentiable or (0,),
+    return Case("", "tape", arguments, (), label=label or operator, operator=operator, differentiable=differentiable or
+    (0,),
                 twice=twice, gradient_sizes=(None,))  # fmt: skip
 
 
@@ -660,8 +669,8 @@ _BINARY = [
     binary("subtract", _ulps(0.5), np.subtract, lambda t, a, b: a - b),
     binary("multiply", _ulps(0.5), np.multiply, lambda t, a, b: a * b),
     binary("divide", _ulps(0.5), np.divide, lambda t, a, b: a / b, make=_two(second=(0.25, 9))),
-    binary("power", _ulps(4), np.power, lambda t, a, b: a**b, make=_two(low=0.1, high=9, second=(-5, 5)), operator="pow"),
-    binary("maximum", _exactly, np.maximum, lambda t, a, b: t.maximum(a, b)),
+    binary("power", _ulps(4), np.power, lambda t, a, b: a**b, make=_two(low=0.1, high=9, second=(-5, 5)),
+    operator="pow"), binary("maximum", _exactly, np.maximum, lambda t, a, b: t.maximum(a, b)),
     binary("minimum", _exactly, np.minimum, lambda t, a, b: t.minimum(a, b)),
 ]
 
@@ -678,7 +687,8 @@ _BACKWARD = [
              lambda t, g, x: t.ops.aten.silu_backward(g, x)),
     backward("gelu_backward", _ulps(8, _gelu_scale), lambda t, g, x: t.ops.aten.gelu_backward(g, x), extra=("none",)),
     backward("gelu_tanh_backward", _ulps(8, _gelu_tanh_scale),
-             lambda t, g, x: t.ops.aten.gelu_backward(g, x, approximate="tanh"), operator="gelu_backward", extra=("tanh",)),
+             lambda t, g, x: t.ops.aten.gelu_backward(g, x, approximate="tanh"), operator="gelu_backward",
+             extra=("tanh",)),
     backward("softplus_backward", _ulps(5, lambda g, x, b, limit: _abs(g) * (1 + _abs(b * x))),
              lambda t, g, x, b, limit: t.ops.aten.softplus_backward(g, x, b, limit), 2.0, 20.0),
     backward("clamp_backward", _exactly, lambda t, g, x, low, high: t.where((x >= low) & (x <= high), g, 0), -1.25, 2.5,
@@ -700,11 +710,13 @@ _SELECTION = [
 
 _REDUCTIONS = [
     reduction("sum", lambda y, u, x, axes, keepdim: (24 + math.log2(max(_terms(x, axes), 1))) * u
-              * np.sum(_abs(x), axis=axes, keepdims=keepdim), _wide(np.sum), lambda t, x, axes, keepdim: x.sum(axes, keepdim)),
+              * np.sum(_abs(x), axis=axes, keepdims=keepdim), _wide(np.sum), lambda t, x, axes, keepdim: x.sum(axes,
+              keepdim)),
     reduction("mean", lambda y, u, x, axes, keepdim: (25 + math.log2(max(_terms(x, axes), 1))) * u
               * np.sum(_abs(x), axis=axes, keepdims=keepdim) / _terms(x, axes),
               _wide_mean, lambda t, x, axes, keepdim: x.mean(axes, keepdim)),
-    reduction("prod", lambda y, u, x, axes, keepdim: _terms(x, axes) * 1.01 * u * _abs(y) + _smallest(u), _wide(np.prod),
+    reduction("prod", lambda y, u, x, axes, keepdim: _terms(x, axes) * 1.01 * u * _abs(y) + _smallest(u),
+    _wide(np.prod),
               lambda t, x, axes, keepdim: x.prod(axes[0], keepdim), low=0.9, high=1.1),
     reduction("amax", _exactly, _wide(np.max), lambda t, x, axes, keepdim: x.amax(axes, keepdim), empty=False),
     reduction("amin", _exactly, _wide(np.min), lambda t, x, axes, keepdim: x.amin(axes, keepdim), empty=False),
@@ -739,8 +751,8 @@ _SOFTMAX = [
 
 _MATMUL = [
     Case("matmul", "matmul", _matmul_arguments, _PRODUCTS, _product_bound, timing=TIMED_PRODUCTS, numpy=np.matmul,
-         torch=lambda t, a, b: a @ b, operations=_matmul_operations, operator="matmul", differentiable=(0, 1), exact=np.matmul,
-         gradient_sizes=tuple(((*a,), (*b,), "") for a, b in (
+         torch=lambda t, a, b: a @ b, operations=_matmul_operations, operator="matmul", differentiable=(0, 1),
+         exact=np.matmul, gradient_sizes=tuple(((*a,), (*b,), "") for a, b in (
              ((2, 3), (3, 2)), ((3,), (3,)), ((2, 3), (3,)), ((3,), (3, 2)), ((2, 2, 3), (3, 2)), ((2, 3), (2, 3, 2)),
              ((2, 1, 2, 3), (2, 3, 2)), ((3,), (2, 3, 2)), ((2, 2, 3), (3,)), ((2, 1, 2, 2), (1, 2, 2, 2))))),
     *(linear(activation, biased) for activation in _ACTIVATIONS for biased in (True, False)),

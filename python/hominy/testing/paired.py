@@ -1,8 +1,8 @@
 """Timing side by side: contenders take turns in one process, A B A B, so that what disturbs one disturbs the other.
 
 A shared machine's speed drifts by tens of percent within a minute; the ratio of two times taken within one round does
-not. On every switch comes a pause and two untimed calls: other libraries' workers keep spinning for a while after a call
-returns, and the caches hold the last contender's data.
+not. On every switch comes a pause and two untimed calls: other libraries' workers keep spinning for a while after a
+call returns, and the caches hold the last contender's data.
 
     >>> times = paired_times({"hominy": lambda: kernels.matmul(a, b), "numpy": lambda: a @ b})
     >>> ratio = Quartiles.of(ratios(times["numpy"], times["hominy"]))      # above 1: hominy is faster
@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 PAUSE_SECONDS = 0.010
+LONGEST_PAUSE_SECONDS = 0.5
 
 
 class Quartiles(NamedTuple):
@@ -54,7 +55,7 @@ def paired_times(
     try:
         for _ in range(rounds):
             for name, call in contenders.items():
-                time.sleep(PAUSE_SECONDS)
+                _wait_until_idle()
                 call()
                 call()
                 times[name].append(_seconds(call, counts[name]) / counts[name])
@@ -62,6 +63,14 @@ def paired_times(
         if collecting:
             gc.enable()
     return times
+
+
+def _wait_until_idle() -> None:
+    for _ in range(round(LONGEST_PAUSE_SECONDS / PAUSE_SECONDS)):
+        before = time.process_time()
+        time.sleep(PAUSE_SECONDS)
+        if time.process_time() - before < PAUSE_SECONDS / 10:
+            return
 
 
 def _seconds(call: Callable[[], Any], count: int) -> float:

@@ -1,0 +1,32 @@
+"""`python -m bench report RESULT.json`: the table and the charts. `python -m bench programs FOLDER`: whole programs."""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import sys
+
+from . import programs, report
+
+
+def main() -> int:
+    """Entry point; the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    of_report = commands.add_parser("report", help="a result of `pytest bench` as a table, and as charts")
+    of_report.add_argument("result", type=pathlib.Path, help="file of --benchmark-json")
+    of_report.add_argument("--charts", type=pathlib.Path, metavar="FOLDER", help="write PNG files there")
+    programs.add_arguments(commands.add_parser("programs", help="whole programs and fixed costs, beside PyTorch"))
+    arguments = parser.parse_args()
+    if arguments.command == "programs":
+        return programs.run(arguments)
+    result = report.load(arguments.result)
+    print(report.table(result))
+    if arguments.charts:
+        for path in report.charts(result, arguments.charts):
+            print(f"wrote {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
