@@ -19,6 +19,7 @@ namespace hominy::HOMINY_LEVEL {
 namespace {
 
 constexpr int64_t deepest_block = 256;          // of k: a strip of b stays in the first-level cache, a block of a in the second
+constexpr int64_t shallow_block = 64;           // of k, where b is read in place from afar: as many rows, each its own page
 constexpr int64_t max_packed_rows = 2048;       // of a at a time,
 constexpr int64_t max_packed_columns = 2048;    // and of b: what lies packed in the last-level cache
 constexpr int64_t panels_in_cache = 12;         // of a, in one thread's second-level cache
@@ -65,6 +66,7 @@ void transpose_product(product& x) {
 struct plan {
   bool flat;            // by rows of a against columns of b
   bool pack_a, pack_b;  // or read in place
+  bool far_b;           // in place, but not in a near cache
   int64_t m_block, n_block, k_span, k_block;
   int log2_vectors;     // a strip's width
   int64_t parts;        // of k, summed apart
@@ -92,16 +94,18 @@ plan make_plan(const product& x) {
     how.scratch = how.pack_a ? x.m * packed_row<T>(k) : 0;
     return how;
   }
-  const bool small_b = double(k) * double(x.n) * size <= 64 * 1024;
-  const bool small_a = double(k) * double(x.m) * size <= 32 * 1024;
+  const bool small_b = double(k) * double(x.n) * size <= 128 * 1024;
+  const bool small_a = double(k) * double(x.m) * size <= 64 * 1024;
+  const bool rows_collide = x.m > 4 && k > 64 && x.a_row % 1024 == 0;  // a panel's rows fight for a few cache sets
   how.pack_b = x.b_column != size || !(small_b || x.m <= 48);
-  how.pack_a = x.n > 64 && !small_a;
+  how.pack_a = (x.n > 64 && !small_a) || rows_collide;
+  how.far_b = !how.pack_b && !small_b;
   how.m_block = parts_of(x.m, parts_of(x.m, max_packed_rows));
   const int64_t rows = parts_of(how.m_block, parts_of(how.m_block, max_tile_rows));
   how.log2_vectors = how.pack_b ? 1 : log2_widest_tile(rows);
   const int64_t strip = lanes<T> << how.log2_vectors;
   how.n_block = round_up(parts_of(x.n, parts_of(x.n, max_packed_columns)), strip);
-  const int64_t deepest = how.pack_b || small_b ? deepest_block : 64;
+  const int64_t deepest = how.far_b ? shallow_block : deepest_block;
   how.k_block = k ? parts_of(k, parts_of(k, deepest)) : 0;
   how.k_span = how.pack_b ? how.k_block : k;
   if (how.pack_a) how.scratch += how.m_block * packed_row<T>(how.k_span);
@@ -225,7 +229,7 @@ void multiply_block(const product& x, const plan& how, const sources& from, cons
       } else {
         b += k0 * b_step;
       }
-      const int64_t ahead = from.b_in_strips ? 4 * b_step : width * size;
+      const auto& kernels = tiles<T>.by[how.far_b && log2_vectors == 1 ? far_shape : log2_vectors];
       if (starts && x.bias && !x.bias_row)
         gather(bias_row, width, x.bias + j0 * x.bias_column, 0, x.bias_column, 1, columns);
 
@@ -251,7 +255,11 @@ void multiply_block(const product& x, const plan& how, const sources& from, cons
           start = (const char*)bias_row;
           start_row = 0;
         }
-        tiles<T>.by[log2_vectors][rows](k, a, from.a_row, a_step, b, b_step, ahead, start, start_row, c, c_row);
+        if (k >= 64)
+          for (int64_t i = rows; i < 2 * rows; i++)
+            for (int64_t v = 0; v < vectors; v++)
+              __builtin_prefetch(out + i * x.out_row + v * vector_bytes, 1);  // the next tile's sums
+        kernels[rows](k, a, from.a_row, a_step, b, b_step, width * size, start, start_row, c, c_row);
         if (ends) activate<T>(x.activation, c, c_row, rows, vectors);
         if (!in_place) scatter(out, x.out_row, x.out_column, staged, width, rows, columns);
       }
@@ -289,7 +297,7 @@ void pack_a_block(char* to, const sources& from, const panel_list& panels, const
     pack_rows((T*)(to + i0 * from.a_pitch), rows, source, x.a_step, x.a_row, depth, rows);
   else
     for (int64_t r = 0; r < rows; r++)
-      copy_elements((T*)(to + (i0 + r) * from.a_pitch), (const T*)(source + r * x.a_row), depth);
+      copy_elements((T*)(to + (i0 + r) * from.a_pitch), (const T*)(source + r * x.a_row), depth, 2 * x.a_row);
 }
 
 template <class T>

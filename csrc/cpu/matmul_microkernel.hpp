@@ -27,14 +27,14 @@ inline T load_scalar(const char* p) {
 
 // c = start + a @ b. a: (rows, k), b: (k, vectors * lanes), start and c: (rows, vectors * lanes).
 // Strides are in bytes. start may be c itself (a later block of k), one row of stride 0 (bias, zeros), or anything else.
-// `ahead`: where the bytes of b that are wanted next lie, from the ones in use; they are fetched into the cache.
+// With `fetch`, each step also asks for the b of `ahead` bytes further on: what the next strip of columns will read.
 template <class T>
 using tile_kernel = void (*)(int64_t k, const char* a, int64_t a_row, int64_t a_step, const char* b, int64_t b_step,
                              int64_t ahead, const char* start, int64_t start_row, char* c, int64_t c_row);
 
-template <class T, int rows, int vectors>
+template <class T, int rows, int vectors, bool fetch>
 void multiply_tile(int64_t k, const char* a, int64_t a_row, int64_t a_step, const char* b, int64_t b_step,
-                   int64_t ahead, const char* start, int64_t start_row, char* c, int64_t c_row) {
+                   [[maybe_unused]] int64_t ahead, const char* start, int64_t start_row, char* c, int64_t c_row) {
   vec<T> sum[rows][vectors];
 #pragma GCC unroll 16
   for (int i = 0; i < rows; i++)
@@ -45,7 +45,7 @@ void multiply_tile(int64_t k, const char* a, int64_t a_row, int64_t a_step, cons
 #pragma GCC unroll 8
     for (int j = 0; j < vectors; j++) {
       b_row[j] = load((const T*)b + j * lanes<T>);
-      __builtin_prefetch(b + ahead + j * vector_bytes);
+      if constexpr (fetch) __builtin_prefetch(b + ahead + j * vector_bytes);
     }
 #pragma GCC unroll 16
     for (int i = 0; i < rows; i++) {
@@ -62,17 +62,20 @@ void multiply_tile(int64_t k, const char* a, int64_t a_row, int64_t a_step, cons
     for (int j = 0; j < vectors; j++) store((T*)(c + i * c_row) + j * lanes<T>, sum[i][j]);
 }
 
-// by[log2(vectors)][rows]: every tile that fits the registers; the widest for a height is widest_tile(rows).
+// by[shape][rows]: every tile that fits the registers. Shapes 0 to 3 are 1, 2, 4 and 8 vectors wide; the wide ones, which
+// only read b in place, fetch ahead, and so does shape 4, which is shape 1 for a b in place and far away.
+constexpr int far_shape = 4;
 template <class T>
 struct tile_kernels {
-  tile_kernel<T> by[4][max_tile_rows + 1] = {};
+  tile_kernel<T> by[5][max_tile_rows + 1] = {};
   constexpr tile_kernels() { fill<max_tile_rows>(); }
   template <int rows>
   constexpr void fill() {
-    by[0][rows] = multiply_tile<T, rows, 1>;
-    by[1][rows] = multiply_tile<T, rows, 2>;
-    if constexpr (rows * 4 <= max_accumulators) by[2][rows] = multiply_tile<T, rows, 4>;
-    if constexpr (rows * 8 <= max_accumulators) by[3][rows] = multiply_tile<T, rows, 8>;
+    by[0][rows] = multiply_tile<T, rows, 1, false>;
+    by[1][rows] = multiply_tile<T, rows, 2, false>;
+    if constexpr (rows * 4 <= max_accumulators) by[2][rows] = multiply_tile<T, rows, 4, true>;
+    if constexpr (rows * 8 <= max_accumulators) by[3][rows] = multiply_tile<T, rows, 8, true>;
+    by[far_shape][rows] = multiply_tile<T, rows, 2, true>;
     if constexpr (rows > 1) fill<rows - 1>();
   }
 };

@@ -5,9 +5,13 @@
 namespace hominy::HOMINY_LEVEL {
 namespace {
 
+// `ahead`: how many bytes further on the caller will read next; a copy of short rows is bound by the wait for them.
 template <class T>
-inline void copy_elements(T* to, const T* from, int64_t n) {
-  for (; n >= lanes<T>; n -= lanes<T>, to += lanes<T>, from += lanes<T>) store(to, load(from));
+inline void copy_elements(T* to, const T* from, int64_t n, int64_t ahead = 0) {
+  for (; n >= lanes<T>; n -= lanes<T>, to += lanes<T>, from += lanes<T>) {
+    if (ahead != 0) __builtin_prefetch((const char*)from + ahead);
+    store(to, load(from));
+  }
   if (n > 0) store_partial(to, load_partial(from, n), n);
 }
 
@@ -52,7 +56,7 @@ void pack_rows(T* to, int64_t width, const char* from, int64_t row_stride, int64
                int64_t columns) {
   if (column_stride == int64_t(sizeof(T))) {  // copied row by row
     for (int64_t p = 0; p < rows; p++, to += width, from += row_stride) {
-      copy_elements(to, (const T*)from, columns);
+      copy_elements(to, (const T*)from, columns, 24 * row_stride);
       for (int64_t j = columns; j < width; j++) to[j] = 0;
     }
   } else if (row_stride == int64_t(sizeof(T))) {  // transposed, in squares of a vector's width

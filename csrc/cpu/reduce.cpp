@@ -51,8 +51,12 @@ struct product_of {
 };
 struct largest_of {
   template <class V>
+  static auto beats(V a, V b) {
+    return (a > b) | (a != a);
+  }
+  template <class V>
   static V combine(V a, V b) {
-    return (b > a) | (b != b) ? b : a;
+    return beats(b, a) ? b : a;
   }
   template <class T>
   static constexpr T identity() {
@@ -61,8 +65,12 @@ struct largest_of {
 };
 struct smallest_of {
   template <class V>
+  static auto beats(V a, V b) {
+    return (a < b) | (a != a);
+  }
+  template <class V>
   static V combine(V a, V b) {
-    return (b < a) | (b != b) ? b : a;
+    return beats(b, a) ? b : a;
   }
   template <class T>
   static constexpr T identity() {
@@ -376,10 +384,10 @@ void fill(const hominy_tensor& out, int64_t count, T value) {
 
 // ---- index of the extreme ----
 
-// Whether `later` takes the place of `best`, which stands before it.
-template <class Op, class T>
-bool replaces(T best, T later) {
-  return best == best && (later != later || (later != best && Op::combine(best, later) == later));
+// Whether `later` takes the place of `best`, which stands before it: better, or the first NaN. On vectors lane by lane.
+template <class Op, class V>
+auto replaces(V best, V later) {
+  return (best == best) & Op::beats(later, best);
 }
 
 template <class T>
@@ -388,78 +396,84 @@ struct extreme {
   int64_t index;
 };
 
-// First extreme of n >= 1 elements. Two passes over blocks that stay in L1: the extreme of each block, then a search in
-// the winning block alone. (Carrying indices along in a second vector takes twice the registers and cannot use int32.)
-template <class Op, class T, bool unit>
-extreme<T> extreme_of_row(const char* x, int64_t stride, int64_t n) {
-  constexpr int64_t block = 2048, step = 4 * lanes<T>;
-  constexpr T identity = Op::template identity<T>();
-  extreme<T> best{load_scalar<T>(x), 0};
-  int64_t best_block = 0;
-  for (int64_t first = 0; first < n && best.value == best.value; first += block) {
-    const char* p = x + first * stride;
-    const int64_t here = minimum_of(block, n - first);
-    vec<T> part[4];
-    for (int v = 0; v < 4; ++v)
-      part[v] = load_padded<T, unit>(p + v * lanes<T> * stride, stride, here - v * lanes<T>, identity);
-    int64_t i = step;
-    for (; i + step <= here; i += step)
-      for (int v = 0; v < 4; ++v)
-        part[v] = Op::combine(part[v], load_lanes<T, unit>(p + (i + v * lanes<T>)*stride, stride));
-    for (; i < here; i += lanes<T>)
-      part[0] = Op::combine(part[0], load_padded<T, unit>(p + i * stride, stride, here - i, identity));
-    part[0] = Op::combine(Op::combine(part[0], part[1]), Op::combine(part[2], part[3]));
-    const T value = combine_lanes<T>(part[0], [](auto a, auto b) { return Op::combine(a, b); });
-    if (replaces<Op>(best.value, value)) {
-      best.value = value;
-      best_block = first;
-    }
-  }
-  int64_t i = best_block;
-  if constexpr (unit)
-    for (; i + step <= n; i += step) {
-      mask_vec<T> found{};
-      for (int v = 0; v < 4; ++v) {
-        const vec<T> now = load(reinterpret_cast<const T*>(x) + i + v * lanes<T>);
-        found |= (now == best.value) | (now != now);
-      }
-      int64_t any[vector_bytes / 8], all = 0;
-      memcpy(any, &found, sizeof any);
-      for (int64_t word : any) all |= word;
-      if (all) break;
-    }
-  for (; i < n - 1; ++i) {
-    const T now = load_scalar<T>(x + i * stride);
-    if (now == best.value || now != now) break;
-  }
-  best.index = i;
-  return best;
+template <class T>
+using index_type = typename integer_of<T>::type;
+constexpr int64_t most_indices = int64_t(1) << 30;  // the indices of a float32 lane are carried as int32
+
+template <class T>
+mask_vec<T> lane_indices() {
+  mask_vec<T> lane;
+  for (int i = 0; i < lanes<T>; ++i) lane[i] = i;
+  return lane;
 }
 
-// First extremes of `width` <= 4 vectors of neighbouring columns.
+// The extreme of each lane so far and where it stood.
 template <class Op, class T>
-void extremes_of_columns(const char* x, int64_t stride, int64_t n, int64_t width, extreme<T>* best) {
-  using integer = typename integer_of<T>::type;
-  constexpr int64_t most_rows = int64_t(1) << 30;  // indices of float32 columns are carried as int32
-  for (int64_t first = 0; first < n; first += most_rows) {
-    const int64_t rows = minimum_of(most_rows, n - first);
-    for (int64_t column = 0; column < width; column += lanes<T>) {
-      const int64_t here = width - column;
-      const char* p = x + first * stride + column * int64_t(sizeof(T));
-      vec<T> value = load_padded<T, true>(p, sizeof(T), here, T(0));
-      mask_vec<T> index{};
-      for (int64_t row = 1; row < rows; ++row) {
-        const vec<T> now = load_padded<T, true>(p + row * stride, sizeof(T), here, T(0));
-        const vec<T> next = Op::combine(value, now);
-        // The value changes where `now` is better; a NaN in its place stays.
-        const mask_vec<T> better = (value == value) & (next != value);
-        index = better ? mask_vec<T>{} + integer(row) : index;
-        value = better ? now : value;
-      }
-      for (int64_t i = 0; i < minimum_of<int64_t>(here, lanes<T>); ++i)
-        if (first == 0 || replaces<Op>(best[column + i].value, T(value[i])))
-          best[column + i] = {value[i], first + int64_t(index[i])};
+struct lane_extremes {
+  vec<T> value;
+  mask_vec<T> index;
+
+  void take(vec<T> now, mask_vec<T> at) {
+    const mask_vec<T> better = replaces<Op>(value, now);
+    value = better ? now : value;
+    index = better ? at : index;
+  }
+};
+
+// First extreme of 1 <= n <= most_indices elements.
+template <class Op, class T, bool unit>
+extreme<T> extreme_of_row(const char* x, int64_t stride, int64_t n) {
+  constexpr int64_t step = 4 * lanes<T>;
+  constexpr index_type<T> nowhere = 0x7fffffff;
+  const auto combine = [](auto a, auto b) { return Op::combine(a, b); };
+  const T identity = Op::template identity<T>();
+  // best[0] starts with real elements, so that a row of nothing but identities has an index too.
+  const mask_vec<T> lane = lane_indices<T>();
+  lane_extremes<Op, T> best[4];
+  best[0] = {load_padded<T, unit>(x, stride, n, identity), lane};
+  for (int v = 1; v < 4; ++v) best[v] = {broadcast(identity), mask_vec<T>{} + nowhere};
+  int64_t i = 0;
+  for (; i + step <= n; i += step)
+    for (int v = 0; v < 4; ++v) {
+      const int64_t at = i + v * lanes<T>;
+      best[v].take(load_lanes<T, unit>(x + at * stride, stride), lane + index_type<T>(at));
     }
+  for (i = maximum_of<int64_t>(i, lanes<T>); i < n; i += lanes<T>)
+    best[i / lanes<T> % 4].take(load_padded<T, unit>(x + i * stride, stride, n - i, identity),
+                                lane + index_type<T>(i));
+  const vec<T> all =
+      combine(combine(best[0].value, best[1].value), combine(best[2].value, best[3].value));
+  const T value = combine_lanes<T>(all, combine);
+  mask_vec<T> first = mask_vec<T>{} + nowhere;
+  for (const auto& b : best) {
+    const mask_vec<T> here = value == value ? b.value == value : b.value != b.value;
+    first = here & (b.index < first) ? b.index : first;
+  }
+  return {value, combine_lanes<index_type<T>>(first, [](auto a, auto b) { return a < b ? a : b; })};
+}
+
+// First extremes of `width` <= a panel of neighbouring columns, n <= most_indices rows. Blocks of rows, as in `panel`, so
+// that a page is not left after a few cache lines.
+template <class Op, class T>
+void extremes_of_columns(const char* x, int64_t stride, int64_t n, int64_t width, extreme<T>* result) {
+  lane_extremes<Op, T> best[panel_lanes<T> / lanes<T>];
+  const auto load_columns = [=](int64_t row, int64_t v) {
+    return load_padded<T, true>(x + row * stride + v * vector_bytes, 0, width - v * lanes<T>, T(0));
+  };
+  const int64_t vectors = (width - 1) / lanes<T> + 1;
+  for (int64_t v = 0; v < vectors; ++v) best[v] = {load_columns(0, v), mask_vec<T>{}};
+  for (int64_t first = 1; first < n; first += block_rows) {
+    const int64_t last = minimum_of(first + block_rows, n);
+    for (int64_t v = 0; v < vectors; ++v) {
+      lane_extremes<Op, T> own = best[v];
+      for (int64_t row = first; row < last; ++row)
+        own.take(load_columns(row, v), mask_vec<T>{} + index_type<T>(row));
+      best[v] = own;
+    }
+  }
+  for (int64_t i = 0; i < width; ++i) {
+    const auto& own = best[i / lanes<T>];
+    result[i] = {own.value[i % lanes<T>], own.index[i % lanes<T>]};
   }
 }
 
@@ -470,7 +484,7 @@ void arg_reduce_as(const hominy_tensor& x, int axis, const hominy_tensor& out, i
   int count = collect_dimensions<2>(x.shape, x.ndim, axis, {x.strides, out.strides}, data, dims);
   const int64_t n = x.shape[axis], stride = x.strides[axis];
   const bool unit = stride == int64_t(sizeof(T)) || n == 1;
-  constexpr int64_t most_width = 4 * lanes<T>;
+  constexpr int64_t most_width = panel_lanes<T>;
   // Lanes run along the axis, or along neighbouring columns where the axis is not contiguous and they are.
   dimension_pair columns{1, {0, 0}};
   if (!unit && count > 0 && dims[count - 1].stride[0] == int64_t(sizeof(T))) columns = dims[--count];
@@ -495,17 +509,22 @@ void arg_reduce_as(const hominy_tensor& x, int axis, const hominy_tensor& out, i
       const share rows(n, slices, slice);
       const int64_t column = panel_index * most_width, width = minimum_of(most_width, columns.size - column);
       const char* p = data[0] + kept.offset[0] + column * columns.stride[0] + rows.first * stride;
-      extreme<T> own[most_width];
-      extreme<T>* best = slices > 1 ? partial + (item / slices * slices + slice) * per_output : own;
-      if (columns.size > 1)
-        extremes_of_columns<Op, T>(p, stride, rows.count, width, best);
-      else
-        best[0] = unit ? extreme_of_row<Op, T, true>(p, stride, rows.count)
-                       : extreme_of_row<Op, T, false>(p, stride, rows.count);
-      for (int64_t i = 0; i < width; ++i) {
-        best[i].index += rows.first;
-        if (slices == 1) store_scalar(data[1] + kept.offset[1] + (column + i) * columns.stride[1], best[i].index);
+      extreme<T> chunk[most_width], whole[most_width];
+      extreme<T>* best = slices > 1 ? partial + item * per_output : whole;
+      for (int64_t first = 0; first < rows.count; first += most_indices) {
+        const int64_t n_chunk = minimum_of(most_indices, rows.count - first);
+        if (columns.size > 1)
+          extremes_of_columns<Op, T>(p + first * stride, stride, n_chunk, width, chunk);
+        else
+          chunk[0] = unit ? extreme_of_row<Op, T, true>(p + first * stride, stride, n_chunk)
+                          : extreme_of_row<Op, T, false>(p + first * stride, stride, n_chunk);
+        for (int64_t i = 0; i < width; ++i)
+          if (first == 0 || replaces<Op>(best[i].value, chunk[i].value))
+            best[i] = {chunk[i].value, rows.first + first + chunk[i].index};
       }
+      if (slices == 1)
+        for (int64_t i = 0; i < width; ++i)
+          store_scalar(data[1] + kept.offset[1] + (column + i) * columns.stride[1], best[i].index);
       if (++slice < slices) continue;
       slice = 0;
       if (++panel_index < panels) continue;

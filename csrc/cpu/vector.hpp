@@ -136,6 +136,25 @@ inline void store_partial(double* p, vec<double> v, int64_t n) {
 }
 #endif
 
+// A store of one vector past the caches, to an address aligned to vector_bytes; finish_streaming() orders such stores
+// before what another thread is told next. Plain stores where the ISA has none.
+inline void store_streaming(char* p, vec<int8_t> v) {
+#if defined(__AVX512F__)
+  _mm512_stream_si512(reinterpret_cast<__m512i*>(p), (__m512i)v);
+#elif defined(__AVX2__)
+  _mm256_stream_si256(reinterpret_cast<__m256i*>(p), (__m256i)v);
+#elif defined(__SSE2__)
+  _mm_stream_si128(reinterpret_cast<__m128i*>(p), (__m128i)v);
+#else
+  store<int8_t>(reinterpret_cast<int8_t*>(p), v);
+#endif
+}
+inline void finish_streaming() {
+#if defined(__SSE2__)
+  _mm_sfence();
+#endif
+}
+
 template <class T>
 inline T minimum_of(T a, T b) {
   return a < b ? a : b;

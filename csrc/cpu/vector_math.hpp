@@ -66,6 +66,21 @@ inline vec<T> absolute(vec<T> x) {
   return from_bits<T>(bits_of<T>(x) & ~format<T>::sign_bit);
 }
 
+template <class T>
+inline bool any_lane(mask_vec<T> mask) {
+#if defined(__AVX512F__)
+  return _mm512_test_epi32_mask((__m512i)mask, (__m512i)mask) != 0;
+#elif defined(__AVX2__)
+  return _mm256_movemask_epi8((__m256i)mask) != 0;
+#elif defined(__SSE2__)
+  return _mm_movemask_epi8((__m128i)mask) != 0;
+#else
+  typedef uint64_t halves __attribute__((vector_size(vector_bytes)));
+  const halves h = (halves)mask;
+  return (h[0] | h[1]) != 0;
+#endif
+}
+
 // The smaller (larger) of x and a bound; NaN stays NaN. One instruction on x86, whose MIN and MAX return the second
 // operand when either is NaN.
 template <class T>
@@ -452,26 +467,35 @@ inline vec<double> log1p_minus_argument(vec<double> f) {
   return s * (half_square + z * polynomial<double>(z, coefficients<double>::atanh)) - half_square;
 }
 
-// e ln2 + log1p(f), or what the logarithm of u is where that is special.
+// e ln2 + log1p(f)
 template <class T>
-inline vec<T> assemble_log(vec<T> e, vec<T> f, vec<T> u) {
+inline vec<T> assemble_log(vec<T> e, vec<T> f) {
   using constant = coefficients<T>;
   const vec<T> sum = e * constant::ln2_high + f;
   const vec<T> rounding = (e * constant::ln2_high - sum) + f;  // exact: e ln2_high is, and it is 0 or larger than f
-  const vec<T> y = sum + (rounding + (e * constant::ln2_low + log1p_minus_argument(f)));
+  return sum + (rounding + (e * constant::ln2_low + log1p_minus_argument(f)));
+}
+// y = log(u), but for the u that have no exponent.
+template <class T>
+inline vec<T> mend_log(vec<T> y, vec<T> u) {
   const vec<T> infinity = broadcast<T>(T(INFINITY));
   const vec<T> special = select<T>(u == 0, -infinity, select<T>(u < 0, broadcast<T>(T(NAN)), u));
   return select<T>((u > 0) & (u < infinity), y, special);
 }
 
+// Vectors with a subnormal or special lane are rare and take a second pass, which gives ordinary lanes the same bits.
 template <class T>
 inline vec<T> log(vec<T> x) {
-  constexpr T lift = T(1ull << (format<T>::mantissa_bits + 1));
-  const mask_vec<T> subnormal = x < format<T>::smallest_normal;
-  const vec<T> u = select<T>(subnormal, x * lift, x);
-  const unsigned_vec<T> biased = biased_exponent<T>(u);
-  const vec<T> lifted = select<T>(subnormal, broadcast<T>(T(format<T>::mantissa_bits + 1)), vec<T>{});
-  return assemble_log<T>(exponent_of<T>(biased) - lifted, remove_exponent<T>(u, biased) - 1, x);
+  const auto log_of_normal = [](vec<T> u, T lifted) {
+    const unsigned_vec<T> biased = biased_exponent<T>(u);
+    return assemble_log<T>(exponent_of<T>(biased) - lifted, remove_exponent<T>(u, biased) - 1);
+  };
+  const vec<T> y = log_of_normal(x, 0);
+  const mask_vec<T> ordinary = (x >= format<T>::smallest_normal) & (x < T(INFINITY));
+  if (__builtin_expect(!any_lane<T>(~ordinary), 1)) return y;
+  constexpr int lift = format<T>::mantissa_bits + 1;
+  const vec<T> lifted = log_of_normal(x * T(1ull << lift), T(lift));
+  return mend_log<T>(select<T>(x < format<T>::smallest_normal, lifted, y), x);
 }
 
 // The exponent comes from the rounded u = 1 + x, but f from x itself: 2^-e (1 + x) - 1 = 2^-e x + (2^-e - 1), where
@@ -483,7 +507,7 @@ inline vec<T> log1p(vec<T> x) {
   const vec<T> e = exponent_of<T>(biased);
   const vec<T> power = power_of_two<T>(at_least<T>(-e, broadcast<T>(T(-100))));
   const vec<T> f = remove_exponent<T>(x, biased) + (power - 1);
-  return with_sign<T>(assemble_log<T>(e, f, u), sign_bits<T>(x));
+  return with_sign<T>(mend_log<T>(assemble_log<T>(e, f), u), sign_bits<T>(x));
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

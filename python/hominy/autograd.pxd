@@ -39,6 +39,8 @@ cdef class Node:
     cdef public object hooks
     cdef public bint released
     cdef public long sequence
+    cpdef object release(self)
+    cpdef list unpack(self, Edge edge)
 
 cdef class Operator:
     cdef dict __dict__
@@ -52,6 +54,8 @@ cdef class Operator:
     cdef public bint has_out
     cdef public tuple defaults
     cdef public dict rules
+    cpdef object record(self, object args, object outputs)
+    cpdef Edge edge(self, Node node, TensorBase argument, tuple rule_and_wants, object args, object outputs, object index)
 
 cpdef object wrap(object array, object storage=*)
 cpdef object bump(TensorBase target)

@@ -343,7 +343,9 @@ class Operator:
                 output._output = index
                 output._requires_grad = True
 
-    def edge(self, node: Node, argument: Any, rule_and_wants: Any, args: Any, outputs: Any, index: int) -> Edge:
+    def edge(
+        self, node: Node, argument: TensorBase, rule_and_wants: tuple[Any, Any], args: Any, outputs: Any, index: Any
+    ) -> Edge:
         rule, wants = rule_and_wants
         saved = []
         versions = []
@@ -352,7 +354,8 @@ class Operator:
             if kind == _ARGUMENT:
                 value = args[position]
                 if isinstance(value, TensorBase):
-                    version = value._storage.version
+                    kept: TensorBase = value
+                    version = kept._storage.version
             elif kind == _OUTPUT:
                 if type(outputs) is tuple:
                     value = tuple([output.detach() for output in outputs])
@@ -573,6 +576,7 @@ def _walk_node(
             ]
         )
     results = None if node.joint is None else node.joint(grad)
+    edge: Edge
     for position, edge in enumerate(node.edges):
         target = edge.target
         if useful is not None and not (
@@ -582,7 +586,8 @@ def _walk_node(
         result = edge.rule(grad, *node.unpack(edge)) if results is None else results[position]
         if result is None:
             continue
-        array = result._array
+        produced: TensorBase = result
+        array = produced._array
         if array.shape != edge.shape:
             result = result.sum_to_size(edge.shape)
         if array.dtype != edge.dtype:

@@ -59,8 +59,8 @@ def _numerical(
 ) -> list[Any]:
     """The Jacobians (elements of x, elements of output i) of the outputs `numbers`, by central differences."""
     array = x._array
-    sizes = [np.asarray(_as_tuple(function(*inputs))[i]._array).size for i in numbers]
-    jacobians = [np.empty((array.size, size)) for size in sizes]
+    results = _as_tuple(function(*inputs))
+    jacobians = [np.empty((array.size, results[i]._array.size)) for i in numbers]
     for row, place in enumerate(np.ndindex(array.shape)):
         held = array[place]
         ends = []
@@ -172,11 +172,12 @@ def _check(
 ) -> None:  # fmt: skip
     wanted = [(number, x) for number, x in enumerate(inputs) if isinstance(x, TensorBase) and x._requires_grad]
     tensors = [x for _, x in wanted]
-    outputs = _as_tuple(func(*inputs))
-    tracked = _differentiable(outputs)
-    numbers = [i for i, y in enumerate(outputs) if isinstance(y, TensorBase) and y.is_floating_point()]  # type: ignore[attr-defined]
     with no_grad():
+        probe = _as_tuple(func(*inputs))
+        numbers = [i for i, y in enumerate(probe) if isinstance(y, TensorBase) and y.is_floating_point()]  # type: ignore[attr-defined]
         numerical = [_numerical(func, inputs, x, numbers, eps) for x in tensors]
+    outputs = _as_tuple(func(*inputs))  # after the inputs were moved to and fro: what it keeps must not change any more
+    tracked = _differentiable(outputs)
     for place, i in enumerate(numbers):
         if not outputs[i]._requires_grad:
             for (number, x), measured in zip(wanted, numerical, strict=True):
@@ -208,7 +209,7 @@ def _check(
 def _check_undefined(tracked: list[tuple[int, Any]], tensors: list[Any]) -> None:
     """A walk from some of the outputs equals one from all of them with zeros for the others."""
     for i, y in tracked:
-        weights = [wrap(np.ones(z._array.shape, z._array.dtype)) if z is y else zeros_like(z) for _, z in tracked]
+        weights = [wrap(np.ones(z._array.shape, z._array.dtype)) if i == k else zeros_like(z) for k, z in tracked]
         alone = autograd.grad(
             y, tensors, wrap(np.ones(y._array.shape, y._array.dtype)), retain_graph=True, allow_unused=True
         )

@@ -12,7 +12,7 @@ def get_num_threads() -> int:
     """
     if backends.available("native"):
         return 1
-    from . import _native  # type: ignore[attr-defined]
+    from . import _native
 
     return int(_native.num_threads())
 
@@ -30,6 +30,6 @@ def set_num_threads(n: int) -> None:
     if not 1 <= n <= 1024:
         raise ValueError(f"[set_num_threads] n: expected an integer in [1, 1024], got {n}")
     if not backends.available("native"):
-        from . import _native  # type: ignore[attr-defined]
+        from . import _native
 
         _native.set_num_threads(n)

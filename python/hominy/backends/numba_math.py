@@ -1,7 +1,7 @@
 """Scalar functions of float64 for the kernels of numba_jit.py.
 
-Without branches or calls into the mathematical library, so that LLVM makes vector code of a loop over them. Where a side
-of a conditional expression is not meant, it is computed all the same, and must not be slow: hence the clamping.
+Without branches or calls into the mathematical library, so that LLVM makes vector code of a loop over them. The side of
+a conditional expression that is not meant is computed all the same, and must not be slow: hence the clamping.
 """
 
 from __future__ import annotations

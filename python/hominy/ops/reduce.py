@@ -26,7 +26,7 @@ def _reduce(kernel: str, input: Any, dim: Any, keepdim: bool) -> np.ndarray:
 
 def _spread(grad, shape, dim, keepdim):
     """`grad` of a reduction broadcast back to the shape that was reduced."""
-    if not keepdim:
+    if not keepdim and dim is not None:
         axes = normalize_axes("sum", dim, len(shape))
         kept = tuple([1 if axis in axes else size for axis, size in enumerate(shape)])
         if kept != grad.shape:

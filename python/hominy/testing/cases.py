@@ -89,17 +89,19 @@ class Case:
         result = function(*arguments)
         return result if not self.writes or isinstance(result, str) else self._results(result, arguments)
 
-    def verify(self, result: Any, arguments: tuple[Any, ...], what: str = "") -> None:
+    def verify(self, result: Any, arguments: tuple[Any, ...], what: str = "") -> float:
         """Raise an AssertionError unless `result` is right: dtype, shape, and every element within the bound.
 
-        For a case that overwrites arguments, `arguments` are those from before the call.
+        Returns the largest error, in bounds. For a case that overwrites arguments, `arguments` are those from before the call.
         """
         exact, bounds = self.expected(arguments)
+        largest = 0.0
         for number, (got, want, bound) in enumerate(zip(_tuple(result), exact, bounds, strict=True)):
             name = f"{what or self}{f', result {number}' if len(exact) > 1 else ''}"
             dtype = want.dtype if want.dtype.kind in "bi" else _dtype(arguments)
             assert got.dtype == dtype, f"{name}: expected dtype {dtype}, got {got.dtype}"
-            assert_within(got, want, bound, name)
+            largest = max(largest, assert_within(got, want, bound, name))
+        return largest
 
     def bytes_moved(self, arguments: tuple[Any, ...], result: Any) -> int:
         """Memory that a call must at least read and write."""
@@ -123,8 +125,11 @@ def unit_roundoff(dtype: Any) -> float:
     return float(np.finfo(dtype).eps) / 2
 
 
-def assert_within(got: Array, want: Array, bound: Any, what: str) -> None:
-    """Raise an AssertionError that shows the worst element unless |got - want| <= bound; NaN and infinity must be equal."""
+def assert_within(got: Array, want: Array, bound: Any, what: str) -> float:
+    """Raise an AssertionError that shows the worst element unless |got - want| <= bound; NaN and infinity must be equal.
+
+    Returns the largest error, in bounds.
+    """
     assert got.shape == want.shape, f"{what}: expected shape {want.shape}, got {got.shape}"
     if got.dtype.kind != "f":
         bound = 0
@@ -144,6 +149,8 @@ def assert_within(got: Array, want: Array, bound: Any, what: str) -> None:
             f"{what}: {int(wrong.sum())} of {got.size} elements are wrong; the worst, at {place}, is {got[worst]!r}, "
             f"expected {want[worst]!r} +- {np.broadcast_to(bound, got.shape)[worst]:.3g}"
         )
+    inexact = ~(same | special)
+    return float(np.max(distance[inexact] / np.broadcast_to(bound, got.shape)[inexact], initial=0))
 
 
 def find(name: str) -> Case:

@@ -1,0 +1,4 @@
+# The compiled module: its functions are those of backends/reference.py, and csrc/bindings.cpp documents the rest.
+from typing import Any
+
+def __getattr__(name: str) -> Any: ...
