@@ -32,7 +32,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def ceilings(threads: int, request: pytest.FixtureRequest) -> Iterator[None]:
-    """Peak arithmetic and bandwidth at this thread count: the better of two measurements, before and after its cases."""
+    """Peak arithmetic and bandwidth at this thread count: the better of measurements before and after its cases."""
     before = _measured(threads)
     yield
     after = _measured(threads)

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-
 from hominy.testing.cases import Case
 
 NAMES = {
@@ -29,8 +28,8 @@ Call = Callable[[], Any]
 
 _ONNX_OPERATORS = {
     "add": "Add", "subtract": "Sub", "multiply": "Mul", "divide": "Div", "power": "Pow", "exp": "Exp", "log": "Log",
-    "sqrt": "Sqrt", "tanh": "Tanh", "sigmoid": "Sigmoid", "erf": "Erf", "relu": "Relu", "gelu": "Gelu", "where": "Where",
-    "softmax": "Softmax", "log_softmax": "LogSoftmax", "matmul": "MatMul",
+    "sqrt": "Sqrt", "tanh": "Tanh", "sigmoid": "Sigmoid", "erf": "Erf", "relu": "Relu", "gelu": "Gelu",
+    "where": "Where", "softmax": "Softmax", "log_softmax": "LogSoftmax", "matmul": "MatMul",
 }  # fmt: skip
 
 
@@ -90,12 +89,15 @@ def _limited_blas(threads: int) -> contextlib.AbstractContextManager[Any]:
         from threadpoolctl import threadpool_limits
     except ImportError:
         return contextlib.nullcontext()
-    return threadpool_limits(threads, user_api="blas")  # type: ignore[no-any-return]
+    limits: contextlib.AbstractContextManager[Any] = threadpool_limits(threads, user_api="blas")
+    return limits
 
 
 def numpy_obeys(threads: int) -> bool:
-    """Whether NumPy's BLAS runs so many threads: with threadpoolctl always, else as OPENBLAS_NUM_THREADS said at start."""
-    return importlib.util.find_spec("threadpoolctl") is not None or os.environ.get("OPENBLAS_NUM_THREADS") == str(threads)
+    """Whether NumPy's BLAS runs so many threads: with threadpoolctl always, else if OPENBLAS_NUM_THREADS says so."""
+    if importlib.util.find_spec("threadpoolctl") is not None:
+        return True
+    return os.environ.get("OPENBLAS_NUM_THREADS") == str(threads)
 
 
 def calls(case: Case, arguments: tuple[Any, ...], threads: int) -> dict[str, Call]:

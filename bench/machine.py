@@ -114,7 +114,7 @@ def _best_product(threads: int) -> float:
 
 
 def copy_bandwidth(threads: int, repeats: int = 8, megabytes: int = 256) -> float:
-    """Bytes a second read and written by so many threads that copy their shares of a large array; the best of some runs."""
+    """Bytes a second that so many threads read and write, each copying its share of a large array; the best of 8."""
     source = np.ones(megabytes << 18, np.float32)
     target = np.zeros_like(source)
     shares = list(zip(np.array_split(target, threads), np.array_split(source, threads), strict=True))

@@ -27,7 +27,7 @@ _FRAMEWORKS = ("hominy", "torch")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
-    parser.add_argument("folder", type=pathlib.Path, nargs="?", help="folder of the programs; without it, only the costs")
+    parser.add_argument("folder", type=pathlib.Path, nargs="?", help="of the programs; without it, only the costs")
     parser.add_argument("--only", nargs="+", default=_PROGRAMS, metavar="NAME", help=f"default: {' '.join(_PROGRAMS)}")
     parser.add_argument("--threads", default="1,2", help="thread counts, as 1,2 (the default)")
     parser.add_argument("--rounds", type=int, default=5, help="runs of each program on each framework (default 5)")
@@ -65,7 +65,7 @@ def _programs(folder: pathlib.Path, names: Any, counts: list[int], rounds: int) 
                 for framework in _FRAMEWORKS:
                     runs[framework].append(_run_program(folder / f"{name}.py", framework, threads))
             collected[f"{name}, threads: {threads}"] = runs
-            figure = next(key for key in runs["hominy"][0] if key.endswith("_per_second") or key.startswith("seconds_per_"))
+            figure = next(key for key in runs["hominy"][0] if "_per_second" in key or "seconds_per_" in key)
             hominy, torch = ([float(found[figure]) for found in runs[framework]] for framework in _FRAMEWORKS)
             times_as_fast = ratios(torch, hominy) if figure.startswith("seconds") else ratios(hominy, torch)
             medians = [f"{statistics.median(samples):.4g}" for samples in (hominy, torch)]
@@ -87,7 +87,8 @@ def _run_program(path: pathlib.Path, framework: str, threads: int) -> dict[str, 
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr.strip()}")
-    return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]
+    figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return figures
 
 
 def _short(value: Any) -> str:
@@ -182,7 +183,7 @@ def _sizes() -> tuple[str, Any]:
         if spec is None or not spec.submodule_search_locations:
             continue
         folder = pathlib.Path(next(iter(spec.submodule_search_locations)))
-        files = [path for root in (folder, folder.with_name(f"{name}.libs")) for path in root.rglob("*") if path.is_file()]
-        sizes[name] = sum(path.stat().st_size for path in files if "__pycache__" not in path.parts)
+        files = [path for root in (folder, folder.with_name(f"{name}.libs")) for path in root.rglob("*")]
+        sizes[name] = sum(path.stat().st_size for path in files if path.is_file() and "__pycache__" not in path.parts)
     lines = [[NAMES.get(name, name), f"{size / 1e6:.1f} MB"] for name, size in sizes.items()]
     return aligned(["installed size", ""], lines), sizes

@@ -30,6 +30,7 @@ class Row:
     threads: int
     operations: float
     bytes: float
+    cores_taken: float  # kept busy by other processes meanwhile
     times: dict[str, list[float]]  # contender -> seconds, by round
     errors: dict[str, float]  # contender -> largest error, in error bounds of the case
 
@@ -126,10 +127,10 @@ def aligned(head: list[str], lines: Iterable[list[str]]) -> str:
 
 def _table(result: Result, rows: list[Row]) -> str:
     peers = [peer for peer in BESIDE if any(peer in row.times for row in rows)]
-    head = [f"{rows[0].family}, {rows[0].dtype}", "threads", "arrays", "tensors", "FMA peak", "copy rate"]
+    head = [f"{rows[0].family}, {rows[0].dtype}", "threads", "taken", "arrays", "tensors", "FMA peak", "copy rate"]
     lines = []
     for row in rows:
-        cells = [row.label, str(row.threads)]
+        cells = [row.label, str(row.threads), f"{row.cores_taken:.1f}"]
         for form in ("arrays", "tensors"):
             cells.append(duration(statistics.median(row.times[form])) if form in row.times else "")
         own = "arrays" if "arrays" in row.times else next(iter(row.times))
@@ -175,6 +176,7 @@ def table(result: Result) -> str:
             f"copy {ceilings['copy_bandwidth'] / 1e9:.1f} GB/s, read and write"
         )
     parts[0] += "\nratios: the peer's time over hominy's, paired, median (25-75%); above 1 hominy is faster"
+    parts[0] += "\ntaken: cores that other processes kept busy meanwhile; too many, and it is to be repeated"
     parts += [_table(result, rows) for rows in result.families().values()]
     parts.append(_summary(result))
     return "\n\n".join(parts)
@@ -194,7 +196,7 @@ def charts(result: Result, folder: pathlib.Path) -> list[pathlib.Path]:
     from matplotlib import pyplot
 
     folder.mkdir(parents=True, exist_ok=True)
-    style = {
+    style: Any = {
         "figure.facecolor": _PAPER, "axes.facecolor": _PAPER, "savefig.facecolor": _PAPER, "text.color": _INK,
         "axes.labelcolor": _INK, "xtick.color": _INK, "ytick.color": _INK, "font.size": 9, "axes.edgecolor": _GRID,
     }  # fmt: skip
@@ -276,9 +278,9 @@ def _draw_shares(panel: Any, result: Result, rows: list[tuple[int, Row]]) -> dic
         shares = {name: 100 * row.rate(name, amount) / ceiling for name in row.times if name != "tensors"}
         panel.plot([min(shares.values()), max(shares.values())], [y, y], color=_GRID, linewidth=2, zorder=1)
         for name in sorted(shares, key=lambda name: name == "arrays"):  # hominy on top
-            (handles[NAMES[name].split(",")[0]],) = panel.plot(
-                [shares[name]], [y], "o", color=COLOURS[name], markersize=8 if name == "arrays" else 5, markeredgewidth=0
-            )
+            size = 8 if name == "arrays" else 5
+            (handle,) = panel.plot([shares[name]], [y], "o", color=COLOURS[name], markersize=size, markeredgewidth=0)
+            handles[NAMES[name].split(",")[0]] = handle
     panel.set_xlim(left=0)
     panel.axvline(100, color=_INK, linewidth=0.8, linestyle=":")
     panel.set_xlabel("% of peak float32 arithmetic" if products else "% of the rate of a large copy")

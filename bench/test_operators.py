@@ -1,9 +1,9 @@
-"""Every timed case of the operator table, at every size it names: hominy beside its peers, verified, then timed in turn.
+"""Every timed case of the operator table, at every size it names: hominy beside its peers, verified, timed in turn.
 
 pytest-benchmark runs one callable in a row, which on a shared machine compares two different minutes. So a case is
 measured once, by the paired protocol (hominy.testing.paired), and each contender's test then replays its own samples
-into pytest-benchmark through a clock that they move: groups, statistics and JSON are pytest-benchmark's, and sample i of
-every contender of a group is from the same round.
+into pytest-benchmark through a clock that they move: groups, statistics and JSON are pytest-benchmark's, and sample i
+of every contender of a group is from the same round.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from hominy.testing.cases import CASES, Case, assert_within
-from hominy.testing.paired import paired_times
+from hominy.testing.paired import Disturbance, paired_times
 
 from . import contenders
 from .contenders import as_arrays
@@ -77,7 +76,8 @@ def measure(case: Case, size: Any, dtype: str, threads: int, rounds: int) -> Mea
     with contenders.limit_threads(threads), _no_tape():
         errors, result = _verified(case, arguments, threads)
         calls = contenders.calls(case, arguments, threads)
-        times = paired_times({name: calls[name] for name in errors}, rounds=rounds)
+        with Disturbance() as disturbance:
+            times = paired_times({name: calls[name] for name in errors}, rounds=rounds)
     facts = {
         "family": case.family,
         "case": str(case),
@@ -86,6 +86,7 @@ def measure(case: Case, size: Any, dtype: str, threads: int, rounds: int) -> Mea
         "threads": threads,
         "operations": case.operation_count(arguments, result),
         "bytes": case.bytes_moved(arguments, result),
+        "cores_taken": disturbance.cores,
     }
     return Measured(times, errors, facts)
 
@@ -120,8 +121,12 @@ def _verified(case: Case, arguments: tuple[Any, ...], threads: int) -> tuple[dic
     return errors, result
 
 
+def _id(*parts: Any) -> str:
+    return "-".join(map(str, parts)).replace(",", "").replace(" ", "-")
+
+
 _TIMED = [
-    pytest.param(case, size, name, id=f"{case}, {describe(size, case.family)}, {name}".replace(",", "").replace(" ", "-"))
+    pytest.param(case, size, name, id=_id(case, describe(size, case.family), name))
     for case in CASES
     for size in case.timing
     for name in contenders.candidates(case)

@@ -157,9 +157,10 @@ inline hominy_tensor broadcast_to(const hominy_tensor& t, const hominy_tensor& t
 }
 
 inline bool is_c_contiguous(const hominy_tensor& t) {
+  for (int i = 0; i < t.ndim; ++i)
+    if (t.shape[i] == 0) return true;
   int64_t step = dtype_size(t.dtype);
   for (int i = t.ndim - 1; i >= 0; --i) {
-    if (t.shape[i] == 0) return true;
     if (t.shape[i] != 1 && t.strides[i] != step) return false;
     step *= t.shape[i];
   }

@@ -53,14 +53,25 @@ def check(case, computer, arguments, what):
 def own_bound(case, backend):
     """The case with the bound of that backend, where the native kernels promise less error.
 
-    NumPy's own tests of its vectorised exp, log, tanh, ... allow 4 ulp; the Numba kernels state 4 ulp for float64.
+    NumPy's own tests of its vectorised exp, log, tanh, ... allow 4 ulp; the Numba kernels state 4 ulp for float64. Sums: the
+    native kernels promise 24 + log2 n roundings; NumPy takes n along strided axes, Numba's cascade up to 192 (a block of
+    128, a remainder of 64). Both add float32 in float64, so that this matters in float64 alone.
     """
-    if backend == "native" or not case.ufunc and not (backend == "numba" and case.family in ("unary", "backward")):
-        return case
     documented = case.bound
+    if backend != "native" and (case.ufunc or backend == "numba" and case.family in ("unary", "backward")):
 
-    def bound(y, u, *arguments):
-        return np.maximum(documented(y, u, *arguments), cases._ulps(4)(y, u))
+        def bound(y, u, *arguments):
+            return np.maximum(documented(y, u, *arguments), cases._ulps(4)(y, u))
+
+    elif backend != "native" and case.family in ("reduction", "softmax") and documented is not cases._exactly:
+
+        def bound(y, u, *arguments):
+            longest = arguments[0].size if u < 2.0**-50 else 1
+            longest = min(longest, 192) if backend == "numba" else longest
+            return documented(y, u, *arguments) * max(1, longest / 24)
+
+    else:
+        return case
 
     return dataclasses.replace(case, bound=bound)
 
@@ -145,24 +156,22 @@ def strides_that_matter(x):
 
 @every_elementwise
 def test_outputs_keep_the_order_of_their_inputs(case, computer, rng):
-    """NumPy's K order: strides are those that NumPy gives an elementwise result of the same inputs."""
+    """Native results lie as NumPy's do (K order), whatever mixture of layouts comes in; the fallbacks' where all inputs lie
+    alike in memory of their own."""
+    own = [layout for layout in LAYOUTS if not layout.startswith("stretched")]
     for shape in ((5, 17), (2, 3, 5), (2, 3, 4, 5), (4, 1, 6)):
-        for first in LAYOUTS:
-            for second in LAYOUTS:
-                arguments = case.arguments(rng, "float32", shape, first, second)
-                arrays = [x for x in arguments if isinstance(x, np.ndarray)]
-                result = call(case, computer(case.kernel), arguments)
-                if isinstance(result, Declined):
-                    continue
-                if len(arrays) == 3:
-                    expected = np.where(*arrays)
-                else:
-                    expected = np.add(*arrays) if len(arrays) == 2 else np.copy(arrays[0], order="K")
-                ours, theirs = strides_that_matter(result), strides_that_matter(expected)
-                scale = expected.itemsize // result.itemsize
-                if computer.backend == "numba" and len(arrays) == 2 and first != second:
-                    continue  # documented: the result lies as the second argument does
-                assert [stride * scale for stride in ours] == theirs, (shape, first, second)
+        pairs = [(a, b) for a in LAYOUTS for b in LAYOUTS] if computer.backend == "native" else [(a, a) for a in own]
+        for first, second in pairs:
+            arguments = case.arguments(rng, "float32", shape, first, second)
+            arrays = [x for x in arguments if isinstance(x, np.ndarray)]
+            result = call(case, computer(case.kernel), arguments)
+            if isinstance(result, Declined):
+                continue
+            like_numpy = {1: np.negative, 2: np.add, 3: np.where}[len(arrays)]
+            expected = like_numpy(*arrays)
+            ours, theirs = strides_that_matter(result), strides_that_matter(expected)
+            scale = expected.itemsize // result.itemsize
+            assert [stride * scale for stride in ours] == theirs, (shape, first, second)
 
 
 def check_same(case, computer, got, expected, arguments, what):

@@ -11,42 +11,60 @@ namespace {
 // Loops over a tile
 // ---------------------------------------------------------------------------------------------------------------------
 
+// A row of the output: value(i) is the vector of results from element i, partial_value(i, n) its first n lanes. A long
+// row is first brought to an aligned address, where stores cost least and may stream.
+template <class T, int unroll, class Value, class PartialValue>
+inline void fill_row(T* out, int64_t columns, bool streaming, Value value, PartialValue partial_value) {
+  constexpr int width = lanes<T>, stride = width * unroll;
+  int64_t i = 0;
+  if (columns >= 8 * stride) {
+    const int64_t bytes_to_aligned = int64_t(-reinterpret_cast<uintptr_t>(out) % vector_bytes);
+    if (const int64_t head = bytes_to_aligned / int64_t(sizeof(T)); head > 0) {
+      store_partial<T>(out, partial_value(0, head), head);
+      i = head;
+    }
+    if (streaming && bytes_to_aligned % int64_t(sizeof(T)) == 0)
+      for (; i + width <= columns; i += width) store_streaming(reinterpret_cast<char*>(out + i), (vec<int8_t>)value(i));
+  }
+  for (; i + stride <= columns; i += stride)
+    for (int k = 0; k < unroll; k++) store<T>(out + i + k * width, value(i + k * width));
+  if constexpr (unroll > 1)
+    for (; i + width <= columns; i += width) store<T>(out + i, value(i));
+  if (i < columns) store_partial<T>(out + i, partial_value(i, columns - i), columns - i);
+}
+
+template <class T>
+inline T* row_of(const tile& t, int operand, int64_t row) {
+  return reinterpret_cast<T*>(t.data[operand] + row * t.row_stride[operand]);
+}
+// 1, or 0 for copies of a scalar.
+inline int64_t step_of(const tile& t, int operand) { return t.column_stride[operand] == 0 ? 0 : 1; }
+
 template <class T, class Operation>
 void unary_loop(const tile& t) {
-  constexpr int width = lanes<T>, stride = width * Operation::unroll;
   const T p = T(t.p), q = T(t.q);
-  const int64_t x_step = t.column_stride[1] / int64_t(sizeof(T));
+  const int64_t x_step = step_of(t, 1);
   for (int64_t row = 0; row < t.rows; row++) {
-    T* out = reinterpret_cast<T*>(t.data[0] + row * t.row_stride[0]);
-    const T* x = reinterpret_cast<const T*>(t.data[1] + row * t.row_stride[1]);
-    int64_t left = t.columns;
-    for (; left >= stride; left -= stride, out += stride, x += stride * x_step)
-      for (int i = 0; i < Operation::unroll; i++)
-        store<T>(out + i * width, Operation::apply(load<T>(x + i * width * x_step), p, q));
-    for (; left >= width; left -= width, out += width, x += width * x_step)
-      store<T>(out, Operation::apply(load<T>(x), p, q));
-    if (left > 0) store_partial<T>(out, Operation::apply(load_partial<T>(x, left), p, q), left);
+    const T* x = row_of<T>(t, 1, row);
+    fill_row<T, Operation::unroll>(
+        row_of<T>(t, 0, row), t.columns, t.streaming,
+        [=](int64_t i) { return Operation::apply(load<T>(x + i * x_step), p, q); },
+        [=](int64_t i, int64_t n) { return Operation::apply(load_partial<T>(x + i * x_step, n), p, q); });
   }
 }
 
 template <class T, class Operation>
 void binary_loop(const tile& t) {
-  constexpr int width = lanes<T>, stride = width * Operation::unroll;
   const T p = T(t.p), q = T(t.q);
-  const int64_t a_step = t.column_stride[1] / int64_t(sizeof(T)), b_step = t.column_stride[2] / int64_t(sizeof(T));
+  const int64_t a_step = step_of(t, 1), b_step = step_of(t, 2);
   for (int64_t row = 0; row < t.rows; row++) {
-    T* out = reinterpret_cast<T*>(t.data[0] + row * t.row_stride[0]);
-    const T* a = reinterpret_cast<const T*>(t.data[1] + row * t.row_stride[1]);
-    const T* b = reinterpret_cast<const T*>(t.data[2] + row * t.row_stride[2]);
-    int64_t left = t.columns;
-    for (; left >= stride; left -= stride, out += stride, a += stride * a_step, b += stride * b_step)
-      for (int i = 0; i < Operation::unroll; i++)
-        store<T>(out + i * width,
-                 Operation::apply(load<T>(a + i * width * a_step), load<T>(b + i * width * b_step), p, q));
-    for (; left >= width; left -= width, out += width, a += width * a_step, b += width * b_step)
-      store<T>(out, Operation::apply(load<T>(a), load<T>(b), p, q));
-    if (left > 0)
-      store_partial<T>(out, Operation::apply(load_partial<T>(a, left), load_partial<T>(b, left), p, q), left);
+    const T *a = row_of<T>(t, 1, row), *b = row_of<T>(t, 2, row);
+    fill_row<T, Operation::unroll>(
+        row_of<T>(t, 0, row), t.columns, t.streaming,
+        [=](int64_t i) { return Operation::apply(load<T>(a + i * a_step), load<T>(b + i * b_step), p, q); },
+        [=](int64_t i, int64_t n) {
+          return Operation::apply(load_partial<T>(a + i * a_step, n), load_partial<T>(b + i * b_step, n), p, q);
+        });
   }
 }
 
@@ -59,60 +77,60 @@ struct bytes_of {
 template <class T, class Operation>
 void compare_loop(const tile& t) {
   constexpr int width = lanes<T>;
-  const int64_t a_step = t.column_stride[1] / int64_t(sizeof(T)), b_step = t.column_stride[2] / int64_t(sizeof(T));
+  const int64_t a_step = step_of(t, 1), b_step = step_of(t, 2);
+  const auto store_set = [](char* out, mask_vec<T> mask, int64_t n) {
+    const auto set = __builtin_convertvector(mask, typename bytes_of<T>::type) & 1;
+    memcpy(out, &set, size_t(n));
+  };
   for (int64_t row = 0; row < t.rows; row++) {
-    char* out = t.data[0] + row * t.row_stride[0];
-    const T* a = reinterpret_cast<const T*>(t.data[1] + row * t.row_stride[1]);
-    const T* b = reinterpret_cast<const T*>(t.data[2] + row * t.row_stride[2]);
-    int64_t left = t.columns;
-    for (; left >= width; left -= width, out += width, a += width * a_step, b += width * b_step) {
-      const auto set =
-          __builtin_convertvector(Operation::apply(load<T>(a), load<T>(b)), typename bytes_of<T>::type) & 1;
-      memcpy(out, &set, sizeof set);
-    }
-    if (left > 0) {
-      const auto set = __builtin_convertvector(Operation::apply(load_partial<T>(a, left), load_partial<T>(b, left)),
-                                               typename bytes_of<T>::type) &
-                       1;
-      memcpy(out, &set, size_t(left));
-    }
+    char* out = row_of<char>(t, 0, row);
+    const T *a = row_of<T>(t, 1, row), *b = row_of<T>(t, 2, row);
+    int64_t i = 0;
+    for (; i + width <= t.columns; i += width)
+      store_set(out + i, Operation::apply(load<T>(a + i * a_step), load<T>(b + i * b_step)), width);
+    if (const int64_t left = t.columns - i; left > 0)
+      store_set(out + i, Operation::apply(load_partial<T>(a + i * a_step, left), load_partial<T>(b + i * b_step, left)),
+                left);
   }
 }
 
 // T is a signed integer of the item's size.
 template <class T>
 void where_loop(const tile& t) {
-  constexpr int width = lanes<T>;
-  const int64_t condition_step = t.column_stride[1];
-  const int64_t a_step = t.column_stride[2] / int64_t(sizeof(T)), b_step = t.column_stride[3] / int64_t(sizeof(T));
-  // A loop, which becomes one widening instruction; GCC 12 takes __builtin_convertvector here byte by byte.
+  const int64_t condition_step = step_of(t, 1), a_step = step_of(t, 2), b_step = step_of(t, 3);
+  // The loop becomes one widening instruction; GCC 12 takes __builtin_convertvector here byte by byte, 4 times slower.
   const auto choose = [](const int8_t* set, vec<T> a, vec<T> b) {
-    T wide[width];
-    for (int i = 0; i < width; i++) wide[i] = set[i];
+    T wide[lanes<T>];
+    for (int i = 0; i < lanes<T>; i++) wide[i] = set[i];
     return load<T>(wide) != 0 ? a : b;
   };
   for (int64_t row = 0; row < t.rows; row++) {
-    T* out = reinterpret_cast<T*>(t.data[0] + row * t.row_stride[0]);
-    const int8_t* condition = reinterpret_cast<const int8_t*>(t.data[1]) + row * t.row_stride[1];
-    const T* a = reinterpret_cast<const T*>(t.data[2] + row * t.row_stride[2]);
-    const T* b = reinterpret_cast<const T*>(t.data[3] + row * t.row_stride[3]);
-    int64_t left = t.columns;
-    for (; left >= width; left -= width) {
-      store<T>(out, choose(condition, load<T>(a), load<T>(b)));
-      out += width, condition += width * condition_step, a += width * a_step, b += width * b_step;
-    }
-    if (left > 0) {
-      int8_t set[width] = {};
-      memcpy(set, condition, size_t(left));
-      store_partial<T>(out, choose(set, load_partial<T>(a, left), load_partial<T>(b, left)), left);
-    }
+    const int8_t* condition = row_of<int8_t>(t, 1, row);
+    const T *a = row_of<T>(t, 2, row), *b = row_of<T>(t, 3, row);
+    fill_row<T, 1>(
+        row_of<T>(t, 0, row), t.columns, t.streaming,
+        [=](int64_t i) {
+          return choose(condition + i * condition_step, load<T>(a + i * a_step), load<T>(b + i * b_step));
+        },
+        [=](int64_t i, int64_t n) {
+          int8_t set[lanes<T>] = {};
+          memcpy(set, condition + i * condition_step, size_t(n));
+          return choose(set, load_partial<T>(a + i * a_step, n), load_partial<T>(b + i * b_step, n));
+        });
   }
 }
 
 template <class T>
 void copy_loop(const tile& t) {
-  move_block_of<T>({t.data[0], t.row_stride[0], t.column_stride[0]}, {t.data[1], t.row_stride[1], t.column_stride[1]},
-                   t.rows, t.columns);
+  constexpr int64_t item = sizeof(T);
+  const block to{t.data[0], t.row_stride[0], t.column_stride[0]}, from{t.data[1], t.row_stride[1], t.column_stride[1]};
+  if (!t.streaming || from.column_stride != item) return move_block_of<T>(to, from, t.rows, t.columns);
+  for (int64_t row = 0; row < t.rows; row++) {
+    const T* x = row_of<T>(t, 1, row);
+    fill_row<T, 1>(
+        row_of<T>(t, 0, row), t.columns, true, [=](int64_t i) { return load<T>(x + i); },
+        [=](int64_t i, int64_t n) { return load_partial<T>(x + i, n); });
+  }
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

@@ -21,7 +21,8 @@ struct tile {
   char* data[max_operands];
   int64_t row_stride[max_operands];
   int64_t column_stride[max_operands];
-  double p, q;  // the operation's parameters
+  double p, q;     // the operation's parameters
+  bool streaming;  // write the output past the caches
 };
 using tile_loop = void (*)(const tile&);
 
@@ -121,20 +122,6 @@ inline void move_block_of(const block& to, const block& from, int64_t rows, int6
   }
 }
 
-// Rows of neighbours past the caches, where `to` is aligned for it: the same bytes as move_block.
-inline void stream_block(int64_t item, const block& to, const block& from, int64_t rows, int64_t columns) {
-  const int64_t bytes = columns * item;
-  for (int64_t i = 0; i < rows; i++) {
-    char* out = to.data + i * to.row_stride;
-    const char* in = from.data + i * from.row_stride;
-    int64_t done = minimum_of(int64_t(-reinterpret_cast<uintptr_t>(out) % vector_bytes), bytes);
-    memcpy(out, in, size_t(done));
-    for (; done + vector_bytes <= bytes; done += vector_bytes)
-      store_streaming(out + done, load<int8_t>(reinterpret_cast<const int8_t*>(in + done)));
-    memcpy(out + done, in + done, size_t(bytes - done));
-  }
-}
-
 inline void move_block(int64_t item, const block& to, const block& from, int64_t rows, int64_t columns) {
   switch (item) {
     case 1: return move_block_of<uint8_t>(to, from, rows, columns);
@@ -180,7 +167,7 @@ inline void order_dimensions(tiling<arrays>& t, const hominy_tensor* const (&ten
 // Calls body(data, rows, columns) for every tile: data[k] is where operand k's share begins. A task is a range of tiles
 // of about `grain` elements, which depends on the shape alone.
 template <int arrays, class Body>
-inline void for_each_tile(const tiling<arrays>& t, int64_t grain, Body&& body) {
+inline void for_each_tile(const tiling<arrays>& t, int64_t grain, bool streaming, Body&& body) {
   const int64_t down = t.tiles_down(), across = t.tiles_across(), tile_size = t.tile_rows * t.tile_columns;
   int64_t tiles = down * across;
   for (int d = 0; d < t.count - 2; d++) tiles *= t.dims[d].size;
@@ -201,6 +188,7 @@ inline void for_each_tile(const tiling<arrays>& t, int64_t grain, Body&& body) {
       row = 0;
       outer.advance();
     }
+    if (streaming) finish_streaming();
   });
 }
 
@@ -221,17 +209,16 @@ inline void run_tiles(const hominy_tensor* const (&tensors)[arrays], const int64
 
   int64_t output_bytes = items[0];
   for (int d = 0; d < t.count; d++) output_bytes *= t.dims[d].size;
-  const bool streaming = output_bytes >= streamed_bytes && !loop.any_strides && t.columns().stride[0] == items[0];
+  const bool streaming = output_bytes >= streamed_bytes && t.columns().stride[0] == items[0];
 
   enum class access { in_place, scalar_a_row, buffered } how[arrays];
   bool any_buffered = false, scalars = false, transposed = false;
   for (int k = 0; k < arrays; k++) {
     const int64_t stride = t.columns().stride[k];
     how[k] = stride == items[k] ? access::in_place : stride == 0 && k > 0 ? access::scalar_a_row : access::buffered;
-    if (k == 0 && streaming) how[k] = access::buffered;
     any_buffered |= how[k] == access::buffered;
     scalars |= how[k] == access::scalar_a_row;
-    if (stride == items[k] || how[k] != access::buffered || transposed) continue;
+    if (how[k] != access::buffered || transposed) continue;
     // An input whose neighbours lie along another dimension is transposed tile by tile.
     for (int d = 0; d < t.count - 1 && !transposed; d++)
       if (t.dims[d].stride[k] == items[k]) {
@@ -251,9 +238,9 @@ inline void run_tiles(const hominy_tensor* const (&tensors)[arrays], const int64
     if (scalars && !loop.any_strides) t.tile_rows = minimum_of(t.tile_rows, buffer_bytes / vector_bytes);
   }
 
-  for_each_tile(t, loop.grain, [&](char* const* data, int64_t rows, int64_t columns) {
+  for_each_tile(t, loop.grain, streaming, [&](char* const* data, int64_t rows, int64_t columns) {
     alignas(64) char buffers[arrays][buffer_bytes];
-    tile now{rows, columns, {}, {}, {}, p, q};
+    tile now{rows, columns, {}, {}, {}, p, q, streaming};
     const auto operand_in_place = [&](int k) { return block{data[k], t.rows().stride[k], t.columns().stride[k]}; };
     const auto operand_in_buffer = [&](int k) { return block{buffers[k], columns * items[k], items[k]}; };
     for (int k = 0; k < arrays; k++) {
@@ -273,29 +260,8 @@ inline void run_tiles(const hominy_tensor* const (&tensors)[arrays], const int64
     }
     loop.run(now);
     if (how[0] != access::buffered || loop.any_strides) return;
-    if (streaming)
-      stream_block(items[0], operand_in_place(0), operand_in_buffer(0), rows, columns);
-    else
-      move_block(items[0], operand_in_place(0), operand_in_buffer(0), rows, columns);
-    if (streaming) finish_streaming();
+    move_block(items[0], operand_in_place(0), operand_in_buffer(0), rows, columns);
   });
-}
-
-// loop.run(whole), one row of neighbours, by way of a buffer that is then streamed out. The one loop of an operation so
-// serves both kinds of store.
-template <int arrays>
-inline void run_streaming(tile part, const int64_t (&items)[arrays], const operation_loop& loop) {
-  alignas(64) char buffer[buffer_bytes];
-  char* out = part.data[0];
-  part.data[0] = buffer;
-  for (int64_t left = part.columns; left > 0; left -= part.columns) {
-    part.columns = minimum_of(left, buffer_bytes / items[0]);
-    loop.run(part);
-    stream_block(items[0], {out, 0, items[0]}, {buffer, 0, items[0]}, 1, part.columns);
-    out += part.columns * items[0];
-    for (int k = 1; k < arrays; k++) part.data[k] += part.columns * part.column_stride[k];
-  }
-  finish_streaming();
 }
 
 // The same for operands that all lie in C order without gaps, or of which inputs are one scalar throughout.
@@ -304,7 +270,7 @@ inline void run_contiguous(const hominy_tensor* const (&tensors)[arrays], const 
                            const bool (&scalar)[arrays], int64_t elements, double p, double q,
                            const operation_loop& loop) {
   alignas(64) char copies[arrays][vector_bytes];
-  tile whole{1, elements, {}, {}, {}, p, q};
+  tile whole{1, elements, {}, {}, {}, p, q, elements * items[0] >= streamed_bytes};
   for (int k = 0; k < arrays; k++) {
     whole.data[k] = static_cast<char*>(tensors[k]->data);
     whole.column_stride[k] = items[k];
@@ -320,10 +286,8 @@ inline void run_contiguous(const hominy_tensor* const (&tensors)[arrays], const 
     tile part = whole;
     for (int k = 0; k < arrays; k++) part.data[k] += task * share * part.column_stride[k];
     part.columns = minimum_of(share, elements - task * share);
-    if (elements * items[0] >= streamed_bytes)
-      run_streaming<arrays>(part, items, loop);
-    else
-      loop.run(part);
+    loop.run(part);
+    if (part.streaming) finish_streaming();
   });
 }
 

@@ -1,6 +1,6 @@
 // Vectors whose lanes lie any stride apart in memory, whose last lanes do not exist, or that become one scalar.
 #pragma once
-#include "vector.hpp"
+#include "matmul_pack.hpp"  // pick_lanes
 
 namespace hominy::HOMINY_LEVEL {
 
@@ -80,6 +80,21 @@ inline T sum_lanes(vec<T> v) {
 template <class T>
 inline T largest_lane(vec<T> v) {
   return combine_lanes<T>(v, [](auto a, auto b) { return a > b ? a : b; });
+}
+
+// Lane r of the result is all lanes of rows[r] in one: the cost of three combinations a row, where one row after the other
+// takes log2(lanes) that wait for each other. `rows` is overwritten.
+template <class T, int step = lanes<T> / 2, class Combine>
+inline vec<T> combine_rows(vec<T> (&rows)[lanes<T>], Combine combine) {
+  using all = typename indices_below<lanes<T>>::type;
+#pragma GCC unroll 16
+  for (int i = 0; i < step; ++i)
+    rows[i] = combine(pick_lanes<T, step, 0>(rows[i], rows[i + step], all{}),
+                      pick_lanes<T, step, step>(rows[i], rows[i + step], all{}));
+  if constexpr (step > 1)
+    return combine_rows<T, step / 2>(rows, combine);
+  else
+    return rows[0];
 }
 
 }  // namespace hominy::HOMINY_LEVEL

@@ -74,9 +74,8 @@ struct forward {
   int64_t row_stride, class_stride;
   scalars<T> losses, logsumexp;
 
-  // smooth: sum over c of w[c] (log sum - (x[c] - m)), 0 without smoothing
-  void finish(int64_t row, T largest, T sum, T smooth) const {
-    const T log_sum = log_of(sum);
+  // smooth: what smooth_of_row gives, 0 without smoothing
+  void finish(int64_t row, T largest, T log_sum, T smooth) const {
     logsumexp.set(row, largest + log_sum);
     const int64_t t = targets.read(row);
     if (t < 0) return losses.set(row, T(0));
@@ -85,37 +84,54 @@ struct forward {
     losses.set(row, T((1 - s) * targets.weight_of(t) * nll + (s > 0 ? s / double(targets.classes) * smooth : 0)));
   }
 
+  // Sum over c of w[c] (log sum - (x[c] - m)).
   template <bool unit>
-  void row(int64_t row) const {
+  T smooth_of_row(int64_t row, T largest, T log_sum_of_row) const {
+    if (targets.smoothing == 0) return 0;
     const char* x = logits + row * row_stride;
     const int64_t n = targets.classes;
-    const auto [largest, sum] = statistics_of_row<T, unit>(x, class_stride, n);
+    const vec<T> shift = broadcast(largest), log_sum = broadcast(log_sum_of_row);
     double smooth = 0;
-    if (targets.smoothing > 0) {
-      const vec<T> shift = broadcast(largest), log_sum = broadcast(log_of(sum));
-      for (int64_t first = 0; first < n; first += softmax_block)
-        smooth += double(sum_of_block<T, unit>(
-            x + first * class_stride, class_stride, minimum_of(softmax_block, n - first), T(0),
-            [&](vec<T> v, int64_t at, int64_t count) {
-              return targets.weights(first + at, count) * (log_sum - (v - shift));
-            }));
-    }
-    finish(row, largest, sum, T(smooth));
+    for (int64_t first = 0; first < n; first += softmax_block)
+      smooth += double(sum_of_block<T, unit>(
+          x + first * class_stride, class_stride, minimum_of(softmax_block, n - first), T(0),
+          [&](vec<T> v, int64_t at, int64_t count) {
+            return targets.weights(first + at, count) * (log_sum - (v - shift));
+          }));
+    return T(smooth);
+  }
+
+  template <bool unit>
+  void row(int64_t row) const {
+    const auto [largest, sum] =
+        statistics_of_row<T, unit>(logits + row * row_stride, class_stride, targets.classes);
+    const T log_sum = log_of(sum);
+    finish(row, largest, log_sum, smooth_of_row<unit>(row, largest, log_sum));
+  }
+
+  void short_rows(int64_t row, int64_t count) const {
+    const char* x[lanes<T>];
+    for (int64_t i = 0; i < count; ++i) x[i] = logits + (row + i) * row_stride;
+    const auto [largest, sum] =
+        statistics_of_short_rows<T>(x, count, targets.classes, [](vec<T>, int64_t, int64_t, int64_t) {});
+    const vec<T> log_sum = log<T>(sum);
+    for (int64_t i = 0; i < count; ++i)
+      finish(row + i, largest[i], log_sum[i], smooth_of_row<true>(row + i, largest[i], log_sum[i]));
   }
 
   template <bool unit>
   void columns(int64_t row, int64_t width) const {
     const char* x = logits + row * row_stride;
     const auto [largest, sum] = statistics_of_columns<T, unit>(x, class_stride, targets.classes, row_stride, width);
+    const vec<T> log_sum = log<T>(sum), shift = largest;
     vec<T> smooth{};
     if (targets.smoothing > 0) {
-      const vec<T> log_sum = log<T>(sum), shift = largest;
       smooth = sum_of_columns<T>(targets.classes, [&](int64_t c) {
         const vec<T> v = load_padded<T, unit>(x + c * class_stride, row_stride, width, T(0));
         return targets.weight_of(c) * (log_sum - (v - shift));
       });
     }
-    for (int64_t i = 0; i < width; ++i) finish(row + i, largest[i], sum[i], smooth[i]);
+    for (int64_t i = 0; i < width; ++i) finish(row + i, largest[i], log_sum[i], smooth[i]);
   }
 };
 
@@ -169,6 +185,10 @@ struct backward {
     subtract_peak(row, r);
   }
 
+  void short_rows(int64_t first, int64_t count) const {
+    for (int64_t i = 0; i < count; ++i) row<true>(first + i);
+  }
+
   template <bool unit>
   void columns(int64_t row, int64_t width) const {
     row_gradient<T> r[lanes<T>];
@@ -197,7 +217,9 @@ template <class T, class Kernel>
 hominy_status run(const Kernel& kernel, int64_t rows, bool unit_classes, bool unit_rows) {
   const int64_t classes = kernel.targets.classes;
   if (rows == 0) return HOMINY_OK;
-  if (unit_classes)
+  if (unit_classes && classes <= short_row)
+    for_each_group(rows, classes, lanes<T>, [&](int64_t row, int64_t n) { kernel.short_rows(row, n); });
+  else if (unit_classes)
     for_each_group(rows, classes, 1, [&](int64_t row, int64_t) { kernel.template row<true>(row); });
   else if (unit_rows)
     for_each_group(rows, classes, lanes<T>, [&](int64_t row, int64_t n) { kernel.template columns<true>(row, n); });

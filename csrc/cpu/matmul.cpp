@@ -18,8 +18,12 @@
 namespace hominy::HOMINY_LEVEL {
 namespace {
 
-constexpr int64_t deepest_block = 256;          // of k: a strip of b stays in the first-level cache, a block of a in the second
-constexpr int64_t shallow_block = 64;           // of k, where b is read in place from afar: as many rows, each its own page
+// Of k: a strip of b and a dozen panels of a stay in the second-level cache.
+template <class T>
+constexpr int64_t deepest_block = 2048 / sizeof(T);
+constexpr int64_t shallow_block = 128;          // the same where b is read in place from afar
+constexpr int64_t packed_slice = 16;            // of k: rows of b that are packed side by side
+constexpr int64_t rows_ahead = 24;              // of b, asked for before their use where they come from afar
 constexpr int64_t max_packed_rows = 2048;       // of a at a time,
 constexpr int64_t max_packed_columns = 2048;    // and of b: what lies packed in the last-level cache
 constexpr int64_t panels_in_cache = 12;         // of a, in one thread's second-level cache
@@ -64,7 +68,7 @@ void transpose_product(product& x) {
 // ---- The plan: how a product is computed, from its shape and strides alone ------------------------------------------
 
 struct plan {
-  bool flat;            // by rows of a against columns of b
+  enum { in_tiles, by_dots, by_rows } road;
   bool pack_a, pack_b;  // or read in place
   bool far_b;           // in place, but not in a near cache
   int64_t m_block, n_block, k_span, k_block;
@@ -89,9 +93,13 @@ plan make_plan(const product& x) {
   const int64_t k = parts_of(x.k, how.parts);
   const bool b_along_k = x.b_step == size && x.b_column != size;
   if (b_along_k && double(x.m) * (5 + double(k) / 160) < 0.4 * double(k)) {
-    how.flat = true;
+    how.road = plan::by_dots;
     how.pack_a = x.a_step != size;
     how.scratch = how.pack_a ? x.m * packed_row<T>(k) : 0;
+    return how;
+  }
+  if (x.m == 1 && x.b_column == size) {
+    how.road = plan::by_rows;
     return how;
   }
   const bool small_b = double(k) * double(x.n) * size <= 128 * 1024;
@@ -105,8 +113,7 @@ plan make_plan(const product& x) {
   how.log2_vectors = how.pack_b ? 1 : log2_widest_tile(rows);
   const int64_t strip = lanes<T> << how.log2_vectors;
   how.n_block = round_up(parts_of(x.n, parts_of(x.n, max_packed_columns)), strip);
-  const int64_t deepest = how.far_b ? shallow_block : deepest_block;
-  how.k_block = k ? parts_of(k, parts_of(k, deepest)) : 0;
+  how.k_block = k ? parts_of(k, parts_of(k, how.far_b ? shallow_block : deepest_block<T>)) : 0;
   how.k_span = how.pack_b ? how.k_block : k;
   if (how.pack_a) how.scratch += how.m_block * packed_row<T>(how.k_span);
   if (how.pack_b) how.scratch += how.n_block * how.k_span * size;
@@ -202,7 +209,7 @@ template <class T>
 void multiply_block(const product& x, const plan& how, const sources& from, const panel_list& panels, int64_t depth,
                     bool first, bool last, int64_t panel, int64_t panel_end, int64_t column, int64_t column_end) {
   constexpr int64_t size = sizeof(T);
-  alignas(64) T edge[deepest_block * lanes<T>];              // a strip of b that ends within a vector, filled up
+  alignas(64) T edge[deepest_block<T> * lanes<T>];           // a strip of b that ends within a vector, filled up
   alignas(64) T staged[max_accumulators * lanes<T>];         // a tile of out, where it cannot be written in place
   alignas(64) T bias_row[max_tile_vectors * lanes<T>] = {};  // what a strip's sums start from
   for (int64_t k0 = 0; k0 < depth || k0 == 0; k0 += how.k_block) {
@@ -229,7 +236,7 @@ void multiply_block(const product& x, const plan& how, const sources& from, cons
       } else {
         b += k0 * b_step;
       }
-      const auto& kernels = tiles<T>.by[how.far_b && log2_vectors == 1 ? far_shape : log2_vectors];
+      const int64_t ahead = from.b_in_strips ? width * from.b_pitch : rows_ahead * b_step;
       if (starts && x.bias && !x.bias_row)
         gather(bias_row, width, x.bias + j0 * x.bias_column, 0, x.bias_column, 1, columns);
 
@@ -259,7 +266,10 @@ void multiply_block(const product& x, const plan& how, const sources& from, cons
           for (int64_t i = rows; i < 2 * rows; i++)
             for (int64_t v = 0; v < vectors; v++)
               __builtin_prefetch(out + i * x.out_row + v * vector_bytes, 1);  // the next tile's sums
-        kernels[rows](k, a, from.a_row, a_step, b, b_step, width * size, start, start_row, c, c_row);
+        // While the first panel is at work on a strip, the next one comes nearer.
+        const bool fetches = log2_vectors == 1 && r == panel && (how.far_b || from.b_in_strips);
+        tiles<T>.by[fetches ? fetching_shape : log2_vectors][rows](k, a, from.a_row, a_step, b, b_step, ahead, start,
+                                                                   start_row, c, c_row);
         if (ends) activate<T>(x.activation, c, c_row, rows, vectors);
         if (!in_place) scatter(out, x.out_row, x.out_column, staged, width, rows, columns);
       }
@@ -289,7 +299,7 @@ struct task_grid {
 };
 
 template <class T>
-void pack_a_block(char* to, const sources& from, const panel_list& panels, const product& x, int64_t i, int64_t p,
+void pack_a_panel(char* to, const sources& from, const panel_list& panels, const product& x, int64_t i, int64_t p,
                   int64_t depth, int64_t panel) {
   const int64_t i0 = panels.begin(panel), rows = panels.rows(panel);
   const char* source = x.a + (i + i0) * x.a_row + p * x.a_step;
@@ -298,6 +308,20 @@ void pack_a_block(char* to, const sources& from, const panel_list& panels, const
   else
     for (int64_t r = 0; r < rows; r++)
       copy_elements((T*)(to + (i0 + r) * from.a_pitch), (const T*)(source + r * x.a_row), depth, 2 * x.a_row);
+}
+
+// Steps [k0, k0 + depth) of k of all strips: rows of b are read from end to end, which is what memory likes best.
+template <class T>
+void pack_b_slice(char* to, const sources& from, const product& x, int64_t j, int64_t n, int64_t strip, int64_t p,
+                  int64_t k0, int64_t depth) {
+  const char* source = x.b + j * x.b_column + (p + k0) * x.b_step;
+  int64_t columns;
+  for (int64_t j0 = 0; j0 < n; j0 += columns) {
+    const int64_t width = n - j0 >= strip ? strip : lanes<T>;  // as multiply_block walks them
+    columns = minimum_of(width, n - j0);
+    pack_rows((T*)(to + j0 * from.b_pitch) + k0 * width, width, source + j0 * x.b_column, x.b_step, x.b_column, depth,
+              columns);
+  }
 }
 
 template <class T>
@@ -338,23 +362,16 @@ void multiply(const product& x, const plan& how, char* scratch) {
         from.b_step = x.b_step;
 
         if (how.pack_a || how.pack_b) {
-          const int64_t strips_to_pack = how.pack_b ? strips : 0, panels_to_pack = how.pack_a ? panels.count : 0;
-          const int64_t items = strips_to_pack + panels_to_pack;
+          const int64_t slices = how.pack_b ? parts_of(depth, packed_slice) : 0;
+          const int64_t items = slices + (how.pack_a ? panels.count : 0);
           const int64_t tasks = serial ? 1 : minimum_of<int64_t>(16, items);
           parallel_for(tasks, [&](int64_t task) {
-            for (int64_t item = items * task / tasks; item < items * (task + 1) / tasks; item++) {
-              if (item >= strips_to_pack) {
-                pack_a_block<T>(packed_a, from, panels, x, i, p, depth, item - strips_to_pack);
-                continue;
-              }
-              int64_t columns;
-              for (int64_t j0 = item * strip, end = minimum_of(n, j0 + strip); j0 < end; j0 += columns) {
-                const int64_t width = end - j0 >= strip ? strip : lanes<T>;  // as multiply_block walks them
-                columns = minimum_of(width, end - j0);
-                pack_rows((T*)(packed_b + j0 * from.b_pitch), width, x.b + (j + j0) * x.b_column + p * x.b_step,
-                          x.b_step, x.b_column, depth, columns);
-              }
-            }
+            for (int64_t item = items * task / tasks; item < items * (task + 1) / tasks; item++)
+              if (item < slices)
+                pack_b_slice<T>(packed_b, from, x, j, n, strip, p, item * packed_slice,
+                                minimum_of(packed_slice, depth - item * packed_slice));
+              else
+                pack_a_panel<T>(packed_a, from, panels, x, i, p, depth, item - slices);
           });
         }
         parallel_for(grid.down * grid.across, [&](int64_t task) {
@@ -400,10 +417,40 @@ void multiply_flat(const product& x, const plan& how, char* scratch) {
   });
 }
 
+// One row of a: b is read once, a few rows at a time, into sums that stay in the first-level cache.
+template <class T>
+void multiply_row(const product& x) {
+  constexpr int64_t chunk = 2048 / sizeof(T), depth = 8;
+  const int64_t chunks = parts_of(x.n, chunk);
+  const int64_t tasks = double(x.n) * double(x.k) < 2 * least_task ? 1 : minimum_of(chunks, max_tasks);
+  parallel_for(tasks, [&](int64_t task) {
+    alignas(64) T sums[chunk];
+    for (int64_t j0 = chunks * task / tasks * chunk; j0 < chunks * (task + 1) / tasks * chunk; j0 += chunk) {
+      const int64_t columns = minimum_of(chunk, x.n - j0);
+      const char* b = x.b + j0 * int64_t(sizeof(T));
+      memset(sums, 0, size_t(round_up(columns, lanes<T>)) * sizeof(T));
+      if (x.bias) gather(sums, 0, x.bias + j0 * x.bias_column, 0, x.bias_column, 1, columns);
+      int64_t p = 0;
+      for (; p < x.k; p += depth) {
+        T row[depth];
+        const int64_t rows = minimum_of(depth, x.k - p);
+        for (int64_t q = 0; q < rows; q++) row[q] = load_scalar<T>(x.a + (p + q) * x.a_step);
+        if (rows == depth)
+          add_rows<T, depth>(sums, columns, row, b + p * x.b_step, x.b_step);
+        else
+          for (int64_t q = 0; q < rows; q++) add_rows<T, 1>(sums, columns, row + q, b + (p + q) * x.b_step, x.b_step);
+      }
+      activate<T>(x.activation, (char*)sums, 0, 1, parts_of(columns, lanes<T>));
+      scatter(x.out + j0 * x.out_column, 0, x.out_column, sums, 0, 1, columns);
+    }
+  });
+}
+
 template <class T>
 void multiply_part(const product& x, const plan& how, char* scratch) {
-  if (how.flat) multiply_flat<T>(x, how, scratch);
-  else multiply<T>(x, how, scratch);
+  if (how.road == plan::in_tiles) multiply<T>(x, how, scratch);
+  else if (how.road == plan::by_dots) multiply_flat<T>(x, how, scratch);
+  else multiply_row<T>(x);
 }
 
 // A small out and a long k: `parts` products into scratch, side by side, then their sum in order.

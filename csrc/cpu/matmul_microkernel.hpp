@@ -27,14 +27,15 @@ inline T load_scalar(const char* p) {
 
 // c = start + a @ b. a: (rows, k), b: (k, vectors * lanes), start and c: (rows, vectors * lanes).
 // Strides are in bytes. start may be c itself (a later block of k), one row of stride 0 (bias, zeros), or anything else.
-// With `fetch`, each step also asks for the b of `ahead` bytes further on: what the next strip of columns will read.
+// fetch: each step also asks the second-level cache for the b of `ahead` bytes further on.
 template <class T>
 using tile_kernel = void (*)(int64_t k, const char* a, int64_t a_row, int64_t a_step, const char* b, int64_t b_step,
                              int64_t ahead, const char* start, int64_t start_row, char* c, int64_t c_row);
 
 template <class T, int rows, int vectors, bool fetch>
 void multiply_tile(int64_t k, const char* a, int64_t a_row, int64_t a_step, const char* b, int64_t b_step,
-                   [[maybe_unused]] int64_t ahead, const char* start, int64_t start_row, char* c, int64_t c_row) {
+                   [[maybe_unused]] int64_t ahead, const char* start, int64_t start_row, char* c,
+                   int64_t c_row) {
   vec<T> sum[rows][vectors];
 #pragma GCC unroll 16
   for (int i = 0; i < rows; i++)
@@ -45,7 +46,7 @@ void multiply_tile(int64_t k, const char* a, int64_t a_row, int64_t a_step, cons
 #pragma GCC unroll 8
     for (int j = 0; j < vectors; j++) {
       b_row[j] = load((const T*)b + j * lanes<T>);
-      if constexpr (fetch) __builtin_prefetch(b + ahead + j * vector_bytes);
+      if constexpr (fetch) __builtin_prefetch(b + ahead + j * vector_bytes, 0, 2);
     }
 #pragma GCC unroll 16
     for (int i = 0; i < rows; i++) {
@@ -63,8 +64,8 @@ void multiply_tile(int64_t k, const char* a, int64_t a_row, int64_t a_step, cons
 }
 
 // by[shape][rows]: every tile that fits the registers. Shapes 0 to 3 are 1, 2, 4 and 8 vectors wide; the wide ones, which
-// only read b in place, fetch ahead, and so does shape 4, which is shape 1 for a b in place and far away.
-constexpr int far_shape = 4;
+// only read b in place, fetch ahead, and so does shape 4, which is shape 1 otherwise.
+constexpr int fetching_shape = 4;
 template <class T>
 struct tile_kernels {
   tile_kernel<T> by[5][max_tile_rows + 1] = {};
@@ -75,7 +76,7 @@ struct tile_kernels {
     by[1][rows] = multiply_tile<T, rows, 2, false>;
     if constexpr (rows * 4 <= max_accumulators) by[2][rows] = multiply_tile<T, rows, 4, true>;
     if constexpr (rows * 8 <= max_accumulators) by[3][rows] = multiply_tile<T, rows, 8, true>;
-    by[far_shape][rows] = multiply_tile<T, rows, 2, true>;
+    by[fetching_shape][rows] = multiply_tile<T, rows, 2, true>;
     if constexpr (rows > 1) fill<rows - 1>();
   }
 };
@@ -84,6 +85,20 @@ constexpr tile_kernels<T> tiles{};
 
 inline int log2_widest_tile(int64_t rows) {
   return rows * 8 <= max_accumulators ? 3 : rows * 4 <= max_accumulators ? 2 : 1;
+}
+
+// sums[j] += x[0] b[0][j] + ... + x[rows - 1] b[rows - 1][j], the rows of b contiguous: a few streams through memory.
+template <class T, int rows>
+inline void add_rows(T* sums, int64_t columns, const T* x, const char* b, int64_t b_step) {
+  const auto add = [&](int64_t j, auto load_next) {
+    vec<T> sum = load(sums + j);
+#pragma GCC unroll 8
+    for (int p = 0; p < rows; p++) sum += x[p] * load_next((const T*)(b + p * b_step) + j);
+    store(sums + j, sum);
+  };
+  int64_t j = 0;
+  for (; j + lanes<T> <= columns; j += lanes<T>) add(j, [](const T* p) { return load(p); });
+  if (j < columns) add(j, [&](const T* p) { return load_partial(p, columns - j); });
 }
 
 constexpr int dot_rows = vector_registers == 32 ? 4 : 3;

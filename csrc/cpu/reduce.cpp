@@ -3,7 +3,7 @@
 //   plan    Dimensions are sorted by stride and merged. If the innermost one is kept, its elements are the lanes
 //           ("columns"); if it is reduced, it is cut into rows of several vectors whose lanes are combined at the end.
 //           Both at once when columns are few: x (N,3) over axis 0 is read as rows of 42*3 lanes ("fold" 42).
-//   panel   Up to 1 KB of lanes. Blocks of 16 rows are combined in registers, block results in a binary tree.
+//   panel   Up to 2 KB of lanes. Blocks of 16 rows are combined in registers, block results in a binary tree.
 //   tasks   Panels, and slices of the rows where panels are few, are spread over threads.
 #include "reduce.hpp"
 
@@ -12,19 +12,19 @@
 #include "dimensions.hpp"
 #include "lane_access.hpp"
 #include "parallel_for.hpp"
+#include "vector_math.hpp"
 
 namespace hominy::HOMINY_LEVEL {
 namespace {
 
-constexpr int64_t panel_bytes = 1024;
 constexpr int64_t block_rows = 16;
-constexpr int tree_levels = 40;             // 2^40 blocks are years of work
+constexpr int64_t tree_bytes = 49152;         // on the stack of each thread: a panel is as wide as its tree's height allows,
+constexpr int64_t widest_panel = 2048;        // up to this many bytes,
+constexpr int64_t narrowest_panel = 768;      // and any tree has room for panels of these
+constexpr int64_t slice_bytes = 16384;        // on the caller's stack: results of slices of the rows
 constexpr int64_t elements_per_task = 32768;  // about 3 us: less is not worth a second thread
 constexpr int64_t most_tasks = 64;
-constexpr int64_t slice_results = 1024;     // elements that all slices together may leave behind
 
-template <class T>
-constexpr int64_t panel_lanes = panel_bytes / int64_t(sizeof(T));
 template <class T>
 constexpr int64_t tile_lanes = 8 * lanes<T>;  // what one pass over a block holds in registers
 
@@ -58,6 +58,9 @@ struct largest_of {
   static V combine(V a, V b) {
     return beats(b, a) ? b : a;
   }
+  // at_least() is one instruction, but loses a NaN in b.
+  static vec<float> combine(vec<float> a, vec<float> b) { return b != b ? b : at_least<float>(a, b); }
+  static vec<double> combine(vec<double> a, vec<double> b) { return b != b ? b : at_least<double>(a, b); }
   template <class T>
   static constexpr T identity() {
     return T(-INFINITY);
@@ -72,6 +75,8 @@ struct smallest_of {
   static V combine(V a, V b) {
     return beats(b, a) ? b : a;
   }
+  static vec<float> combine(vec<float> a, vec<float> b) { return b != b ? b : at_most<float>(a, b); }
+  static vec<double> combine(vec<double> a, vec<double> b) { return b != b ? b : at_most<double>(a, b); }
   template <class T>
   static constexpr T identity() {
     return T(INFINITY);
@@ -127,7 +132,7 @@ plan make_plan(const hominy_tensor& x, const hominy_tensor& out) {
     run = dims[--count];
     bool other_rows = false;
     for (int d = 0; d < count; ++d) other_rows |= is_reduced(dims[d]);
-    const int64_t most = (other_rows ? panel_lanes<T> : tile_lanes<T>) / p.columns;
+    const int64_t most = (other_rows ? narrowest_panel / int64_t(sizeof(T)) : tile_lanes<T>) / p.columns;
     if (run.size <= most && (other_rows || p.columns > 1))
       p.fold = run.size;
     else if (p.columns > 1)
@@ -159,7 +164,8 @@ plan make_plan(const hominy_tensor& x, const hominy_tensor& out) {
 template <class Op, class T, bool unit>
 class panel {
  public:
-  explicit panel(int64_t lane_stride) : lane_stride(lane_stride) {}
+  panel(int64_t widest, int64_t lane_stride)
+      : level_size((widest - 1) / lanes<T> * lanes<T> + lanes<T>), lane_stride(lane_stride) {}
 
   void start(int64_t lanes_wanted) {
     width = lanes_wanted;
@@ -179,9 +185,9 @@ class panel {
     for (int k = top + 1; blocks >> k; ++k) {
       if (!(blocks >> k & 1)) continue;
       for (int64_t at = 0; at < width; at += lanes<T>)
-        store(level[top] + at, Op::combine(load(level[k] + at), load(level[top] + at)));
+        store(level(top) + at, Op::combine(load(level(k) + at), load(level(top) + at)));
     }
-    return level[top];
+    return level(top);
   }
 
  private:
@@ -237,14 +243,17 @@ class panel {
     int k = 0;
     for (; blocks >> k & 1; ++k)
       for (int v = 0; v < count; ++v)
-        result[v] = Op::combine(load(level[k] + at + v * lanes<T>), result[v]);
-    for (int v = 0; v < count; ++v) store(level[k] + at + v * lanes<T>, result[v]);
+        result[v] = Op::combine(load(level(k) + at + v * lanes<T>), result[v]);
+    for (int v = 0; v < count; ++v) store(level(k) + at + v * lanes<T>, result[v]);
   }
 
   static constexpr T identity = Op::template identity<T>();
-  int64_t width, lane_stride;
+  T* level(int k) { return tree + k * level_size; }
+
+  const int64_t level_size, lane_stride;
+  int64_t width;
   uint64_t blocks;
-  alignas(vector_bytes) T level[tree_levels][panel_lanes<T>];
+  alignas(vector_bytes) T tree[tree_bytes / sizeof(T)];
 };
 
 // The `fold` copies of `columns` lanes in `lane` into the first of them. lane has room for whole vectors.
@@ -278,11 +287,30 @@ void write_results(const T* result, int64_t n, char* out, int64_t out_stride, bo
   for (; i < n; ++i) store_scalar(out + i * out_stride, mean ? result[i] / divisor : result[i]);
 }
 
+// Rows of the flat range `rows`, run by run.
+template <class Panel>
+void add_rows(const plan& p, const share& rows, const char* x, Panel& tree) {
+  const int innermost = p.rows_count - 1;
+  const dimension_pair& run = p.rows[innermost];
+  odometer<2> row(p.rows, p.rows_count, rows.first);
+  for (int64_t left = rows.count; left > 0;) {
+    const int64_t n = minimum_of(left, run.size - row.index[innermost]);
+    const bool completes = row.index[innermost] + n == run.size;
+    tree.add_run(x + row.offset[0], n, run.stride[0], completes ? p.tail : 0);
+    row.advance(n);
+    left -= n;
+  }
+}
+
 template <class Op, class T, bool unit>
 void run_plan(const plan& p, bool mean) {
-  // Wide rows are cut into panels of equal numbers of whole vectors.
+  // Wide rows are cut into panels of nearly equal numbers of whole vectors. No block is empty, so there are at most as many
+  // as rows.
+  int levels = 1;
+  while (levels < 63 && p.rows_total >> levels) ++levels;
+  const int64_t most_lanes = minimum_of(widest_panel, tree_bytes / levels) / vector_bytes * lanes<T>;
   const int64_t row_width = p.columns * p.fold;
-  int64_t panels = (row_width - 1) / panel_lanes<T> + 1;
+  int64_t panels = (row_width - 1) / most_lanes + 1;
   const int64_t panel_width = ((row_width - 1) / panels / lanes<T> + 1) * lanes<T>;
   panels = (row_width - 1) / panel_width + 1;
 
@@ -291,35 +319,32 @@ void run_plan(const plan& p, bool mean) {
   const int64_t elements = p.kept_total * p.columns * p.reduced_total;
   int64_t tasks = maximum_of<int64_t>(1, minimum_of(elements / elements_per_task, most_tasks));
   // Few panels: their rows are cut into slices too, whose results wait in `partial` to be combined in order.
+  constexpr int64_t most_partials = slice_bytes / int64_t(sizeof(T));
   int64_t slices = 1;
   if (outputs < 16 && tasks > outputs) {
-    slices = minimum_of(tasks / outputs, slice_results / (outputs * per_output));
+    slices = minimum_of(tasks / outputs, most_partials / (outputs * per_output));
     slices = maximum_of<int64_t>(1, minimum_of(slices, p.rows_total / block_rows));
   }
   const int64_t items = outputs * slices;
   tasks = minimum_of(tasks, items);
-  T partial[slice_results];
+  T partial[most_partials];
 
   // Items are counted slice by slice, panel by panel, kept index by kept index.
   auto run_task = [&](int64_t task) {
     const share mine(items, tasks, task);
-    panel<Op, T, unit> tree(p.column_stride);
+    panel<Op, T, unit> tree(minimum_of(panel_width, row_width), p.column_stride);
     odometer<2> kept(p.kept, p.kept_count, mine.first / (slices * panels));
     int64_t panel_index = mine.first / slices % panels, slice = mine.first % slices;
+    const dimension_pair& run = p.rows[p.rows_count - 1];
     for (int64_t item = mine.first; item < mine.first + mine.count; ++item) {
       const int64_t column = panel_index * panel_width;  // of the row; 0 where rows are folded
       const int64_t width = minimum_of(panel_width, row_width - column);
       tree.start(width);
-      const share slice_rows(p.rows_total, slices, slice);
-      const dimension_pair& run = p.rows[p.rows_count - 1];
-      odometer<2> row(p.rows, p.rows_count, slice_rows.first);
-      for (int64_t left = slice_rows.count; left > 0;) {
-        const int64_t done = row.index[p.rows_count - 1], n = minimum_of(left, run.size - done);
-        tree.add_run(p.data[0] + kept.offset[0] + column * p.column_stride + row.offset[0], n, run.stride[0],
-                     done + n == run.size ? p.tail : 0);
-        row.advance(n);
-        left -= n;
-      }
+      const char* x = p.data[0] + kept.offset[0] + column * p.column_stride;
+      if (slices == 1 && p.rows_count == 1)
+        tree.add_run(x, run.size, run.stride[0], p.tail);
+      else
+        add_rows(p, share(p.rows_total, slices, slice), x, tree);
       T* result = tree.finish();
       if (p.fold > 1) combine_folds<Op>(result, p.columns, p.fold);
       const int64_t results = minimum_of(width, p.columns - column);
@@ -354,10 +379,66 @@ void run_plan(const plan& p, bool mean) {
   }
 }
 
+// ---- short rows ----
+
+// n <= block_rows * tile_lanes neighbours as one vector.
+template <class Op, class T>
+vec<T> combine_row(const char* x, int64_t n) {
+  constexpr int64_t item = sizeof(T);
+  vec<T> all = load_padded<T, true>(x, item, n, Op::template identity<T>());
+  int64_t i = lanes<T>;
+  if (n >= tile_lanes<T>) {
+    vec<T> part[8] = {all};
+    for (int v = 1; v < 8; ++v) part[v] = load_lanes<T, true>(x + v * vector_bytes, item);
+    for (i = tile_lanes<T>; i + tile_lanes<T> <= n; i += tile_lanes<T>)
+      for (int v = 0; v < 8; ++v)
+        part[v] = Op::combine(part[v], load_lanes<T, true>(x + i * item + v * vector_bytes, item));
+    for (int step = 4; step > 0; step /= 2)
+      for (int v = 0; v < step; ++v) part[v] = Op::combine(part[v], part[v + step]);
+    all = part[0];
+  }
+  for (; i + lanes<T> <= n; i += lanes<T>) all = Op::combine(all, load_lanes<T, true>(x + i * item, item));
+  if (i < n) all = Op::combine(all, load_padded<T, true>(x + i * item, item, n - i, Op::template identity<T>()));
+  return all;
+}
+
+// Many rows of reduced_total neighbours, one result each: as many rows as lanes at a time, so that their lanes are combined
+// all at once. One after the other, rows of 8 to 100 elements took 5 times as long.
+template <class Op, class T>
+void reduce_short_rows(const plan& p, bool mean) {
+  const int64_t n = p.reduced_total, groups = (p.kept_total - 1) / lanes<T> + 1;
+  const T divisor = mean ? T(n) : T(1);
+  const int64_t tasks =
+      minimum_of(groups, maximum_of<int64_t>(1, minimum_of(p.kept_total * n / elements_per_task, most_tasks)));
+  parallel_for(tasks, [&](int64_t task) {
+    const share mine(groups, tasks, task);
+    odometer<2> kept(p.kept, p.kept_count, mine.first * lanes<T>);
+    for (int64_t group = mine.first; group < mine.first + mine.count; ++group) {
+      const int64_t count = minimum_of<int64_t>(lanes<T>, p.kept_total - group * lanes<T>);
+      vec<T> row[lanes<T>] = {};
+      int64_t out_offset[lanes<T>];
+      for (int64_t r = 0; r < count; ++r) {
+        row[r] = combine_row<Op, T>(p.data[0] + kept.offset[0], n);
+        out_offset[r] = kept.offset[1];
+        kept.advance();
+      }
+      vec<T> result = combine_rows<T>(row, [](auto a, auto b) { return Op::combine(a, b); });
+      if (mean) result = result / divisor;
+      for (int64_t r = 0; r < count; ++r) store_scalar<T>(p.data[1] + out_offset[r], result[r]);
+    }
+  });
+}
+
 template <class Op, class T>
 void reduce_as(const hominy_tensor& x, const hominy_tensor& out, bool mean) {
   const plan p = make_plan<T>(x, out);
-  if (p.column_stride == int64_t(sizeof(T)))
+  const bool unit = p.column_stride == int64_t(sizeof(T));
+  // All that one result combines lies side by side.
+  const bool one_run = p.columns == 1 && p.rows_count == 1 && p.fold * p.rows_total + p.tail == p.reduced_total &&
+                       (p.rows_total == 1 || p.rows[0].stride[0] == p.fold * int64_t(sizeof(T)));
+  if (unit && one_run && p.fold > 1 && p.kept_total > 1 && p.reduced_total <= block_rows * tile_lanes<T>)
+    reduce_short_rows<Op, T>(p, mean);
+  else if (unit)
     run_plan<Op, T, true>(p, mean);
   else
     run_plan<Op, T, false>(p, mean);
@@ -398,6 +479,7 @@ struct extreme {
 
 template <class T>
 using index_type = typename integer_of<T>::type;
+constexpr int64_t arg_panel = 1024;  // bytes of a row of columns
 constexpr int64_t most_indices = int64_t(1) << 30;  // the indices of a float32 lane are carried as int32
 
 template <class T>
@@ -431,23 +513,25 @@ extreme<T> extreme_of_row(const char* x, int64_t stride, int64_t n) {
   const mask_vec<T> lane = lane_indices<T>();
   lane_extremes<Op, T> best[4];
   best[0] = {load_padded<T, unit>(x, stride, n, identity), lane};
-  for (int v = 1; v < 4; ++v) best[v] = {broadcast(identity), mask_vec<T>{} + nowhere};
-  int64_t i = 0;
-  for (; i + step <= n; i += step)
-    for (int v = 0; v < 4; ++v) {
-      const int64_t at = i + v * lanes<T>;
-      best[v].take(load_lanes<T, unit>(x + at * stride, stride), lane + index_type<T>(at));
-    }
-  for (i = maximum_of<int64_t>(i, lanes<T>); i < n; i += lanes<T>)
-    best[i / lanes<T> % 4].take(load_padded<T, unit>(x + i * stride, stride, n - i, identity),
-                                lane + index_type<T>(i));
-  const vec<T> all =
-      combine(combine(best[0].value, best[1].value), combine(best[2].value, best[3].value));
+  int64_t i = lanes<T>;
+  const int used = n >= 2 * step ? 4 : 1;
+  if (used > 1) {
+    for (int v = 1; v < 4; ++v) best[v] = {broadcast(identity), mask_vec<T>{} + nowhere};
+    for (i = 0; i + step <= n; i += step)
+      for (int v = 0; v < 4; ++v) {
+        const int64_t at = i + v * lanes<T>;
+        best[v].take(load_lanes<T, unit>(x + at * stride, stride), lane + index_type<T>(at));
+      }
+  }
+  for (; i < n; i += lanes<T>)
+    best[0].take(load_padded<T, unit>(x + i * stride, stride, n - i, identity), lane + index_type<T>(i));
+  vec<T> all = best[0].value;
+  for (int v = 1; v < used; ++v) all = combine(all, best[v].value);
   const T value = combine_lanes<T>(all, combine);
   mask_vec<T> first = mask_vec<T>{} + nowhere;
-  for (const auto& b : best) {
-    const mask_vec<T> here = value == value ? b.value == value : b.value != b.value;
-    first = here & (b.index < first) ? b.index : first;
+  for (int v = 0; v < used; ++v) {
+    const mask_vec<T> here = value == value ? best[v].value == value : best[v].value != best[v].value;
+    first = here & (best[v].index < first) ? best[v].index : first;
   }
   return {value, combine_lanes<index_type<T>>(first, [](auto a, auto b) { return a < b ? a : b; })};
 }
@@ -456,7 +540,7 @@ extreme<T> extreme_of_row(const char* x, int64_t stride, int64_t n) {
 // that a page is not left after a few cache lines.
 template <class Op, class T>
 void extremes_of_columns(const char* x, int64_t stride, int64_t n, int64_t width, extreme<T>* result) {
-  lane_extremes<Op, T> best[panel_lanes<T> / lanes<T>];
+  lane_extremes<Op, T> best[arg_panel / vector_bytes];
   const auto load_columns = [=](int64_t row, int64_t v) {
     return load_padded<T, true>(x + row * stride + v * vector_bytes, 0, width - v * lanes<T>, T(0));
   };
@@ -484,7 +568,7 @@ void arg_reduce_as(const hominy_tensor& x, int axis, const hominy_tensor& out, i
   int count = collect_dimensions<2>(x.shape, x.ndim, axis, {x.strides, out.strides}, data, dims);
   const int64_t n = x.shape[axis], stride = x.strides[axis];
   const bool unit = stride == int64_t(sizeof(T)) || n == 1;
-  constexpr int64_t most_width = panel_lanes<T>;
+  constexpr int64_t most_width = arg_panel / int64_t(sizeof(T)), most_partials = 1024;
   // Lanes run along the axis, or along neighbouring columns where the axis is not contiguous and they are.
   dimension_pair columns{1, {0, 0}};
   if (!unit && count > 0 && dims[count - 1].stride[0] == int64_t(sizeof(T))) columns = dims[--count];
@@ -495,11 +579,11 @@ void arg_reduce_as(const hominy_tensor& x, int axis, const hominy_tensor& out, i
   int64_t slices = 1;
   const int64_t per_output = minimum_of(columns.size, most_width);
   if (outputs < 16 && tasks > outputs)
-    slices = maximum_of<int64_t>(1, minimum_of(minimum_of(tasks / outputs, slice_results / (outputs * per_output)),
+    slices = maximum_of<int64_t>(1, minimum_of(minimum_of(tasks / outputs, most_partials / (outputs * per_output)),
                                                n / (16 * lanes<T>)));
   const int64_t items = outputs * slices;
   tasks = minimum_of(tasks, items);
-  extreme<T> partial[slice_results];
+  extreme<T> partial[most_partials];
 
   parallel_for(tasks, [&](int64_t task) {
     const share mine(items, tasks, task);

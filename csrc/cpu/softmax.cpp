@@ -12,7 +12,10 @@ namespace {
 
 constexpr int64_t elements_per_task = 8192;
 constexpr int64_t most_tasks = 64;
-constexpr int64_t cached_row = 65536;  // bytes; TODO measure
+constexpr int64_t cached_row = 262144;  // bytes that stay in L2 between passes
+
+constexpr int64_t stage_row = 256;       // bytes of neighbouring columns that are staged together
+constexpr int64_t stage_bytes = 24576;   // two stages and their results fit L1, or nearly
 
 // One row, or `width` <= one vector of neighbouring columns, of each array: x (and g), out.
 struct line {
@@ -37,6 +40,7 @@ void map_row(const char* x, int64_t x_stride, char* out, int64_t out_stride, int
 
 template <class T, bool unit>
 struct softmax_forward {
+  static constexpr int inputs = 1;
   bool logarithm;
 
   void row(const line& r) const {
@@ -61,6 +65,32 @@ struct softmax_forward {
     map_row<T, unit>(r.out, out_stride, r.out, out_stride, r.n, [=](vec<T> v, int64_t, int64_t) { return v * factor; });
   }
 
+  // `count` <= lanes rows of at most short_row neighbours
+  void short_rows(const line* r, int64_t count) const {
+    constexpr int64_t item = sizeof(T);
+    const char* x[lanes<T>];
+    for (int64_t i = 0; i < count; ++i) x[i] = r[i].in[0];
+    const int64_t n = r[0].n;
+    if (logarithm) {
+      const auto [largest, sum] =
+          statistics_of_short_rows<T>(x, count, n, [](vec<T>, int64_t, int64_t, int64_t) {});
+      const vec<T> log_sum = log<T>(sum);
+      for (int64_t i = 0; i < count; ++i) {
+        const vec<T> shift = broadcast(T(largest[i])), subtracted = broadcast(T(log_sum[i]));
+        map_row<T, true>(x[i], item, r[i].out, item, n,
+                         [=](vec<T> v, int64_t, int64_t) { return (v - shift) - subtracted; });
+      }
+    } else {
+      const vec<T> factor = 1 / statistics_of_short_rows<T>(x, count, n, [=](vec<T> e, int64_t i, int64_t at, int64_t k) {
+                                  store_lanes<T, true>(r[i].out + at * item, item, e, k);
+                                }).sum;
+      for (int64_t i = 0; i < count; ++i) {
+        const vec<T> scale = broadcast(T(factor[i]));
+        map_row<T, true>(r[i].out, item, r[i].out, item, n, [=](vec<T> v, int64_t, int64_t) { return v * scale; });
+      }
+    }
+  }
+
   void columns(const line& c) const {
     const auto [largest, sum] = statistics_of_columns<T, unit>(c.in[0], c.stride[0], c.n, c.lane_stride[0], c.width);
     const vec<T> factor = 1 / sum, log_sum = log<T>(sum);
@@ -76,6 +106,7 @@ struct softmax_forward {
 // in[0] is g, in[1] is y.
 template <class T, bool unit>
 struct softmax_gradient {
+  static constexpr int inputs = 2;
   bool logarithm;
 
   static vec<T> result(bool logarithm, vec<T> g, vec<T> y, vec<T> sum) {
@@ -95,6 +126,26 @@ struct softmax_gradient {
       return result(logarithm, v, load_padded<T, unit>(y + at * r.stride[1], r.stride[1], n, T(0)), sum);
     });
   }
+  void short_rows(const line* r, int64_t count) const {
+    constexpr int64_t item = sizeof(T);
+    const int64_t n = r[0].n;
+    vec<T> sums[lanes<T>] = {};
+    for (int64_t i = 0; i < count; ++i)
+      for (int64_t at = 0; at < n; at += lanes<T>) {
+        const vec<T> g = load_padded<T, true>(r[i].in[0] + at * item, item, n - at, T(0));
+        sums[i] = sums[i] +
+                  (logarithm ? g : g * load_padded<T, true>(r[i].in[1] + at * item, item, n - at, T(0)));
+      }
+    const vec<T> totals = combine_rows<T>(sums, [](vec<T> a, vec<T> b) { return a + b; });
+    for (int64_t i = 0; i < count; ++i) {
+      const vec<T> sum = broadcast(T(totals[i]));
+      const char* y = r[i].in[1];
+      map_row<T, true>(r[i].in[0], item, r[i].out, item, n, [=](vec<T> v, int64_t at, int64_t k) {
+        return result(logarithm, v, load_padded<T, true>(y + at * item, item, k, T(0)), sum);
+      });
+    }
+  }
+
   void columns(const line& c) const {
     const auto load_g = [&](int64_t i) {
       return load_padded<T, unit>(c.in[0] + i * c.stride[0], c.lane_stride[0], c.width, T(0));
@@ -109,6 +160,35 @@ struct softmax_gradient {
                            c.width);
   }
 };
+
+// Up to stage_row bytes of columns: copied to the stack, computed there in place, copied out. Columns a power of two apart
+// would push each other out of the cache between one pass and the next, and strided ones would be gathered twice.
+template <class T, bool unit, class Kernel>
+void run_staged(const Kernel& kernel, const line& c) {
+  alignas(vector_bytes) char stage[Kernel::inputs][stage_bytes];
+  constexpr int64_t vectors = stage_row / vector_bytes;
+  const int64_t used = minimum_of(vectors, (c.width - 1) / lanes<T> + 1);
+  for (int a = 0; a < Kernel::inputs; ++a)
+    for (int64_t i = 0; i < c.n; ++i)
+      for (int64_t v = 0; v < used; ++v) {
+        const int64_t lane = v * lanes<T>;
+        store(reinterpret_cast<T*>(stage[a] + i * stage_row) + lane,
+              load_padded<T, unit>(c.in[a] + i * c.stride[a] + lane * c.lane_stride[a], c.lane_stride[a],
+                                   c.width - lane, T(0)));
+      }
+  for (int64_t v = 0; v < used; ++v) {
+    char* const first = stage[0] + v * vector_bytes;
+    constexpr int64_t item = sizeof(T);
+    kernel.columns({c.n, {first, stage[Kernel::inputs - 1] + v * vector_bytes}, first,
+                    {stage_row, stage_row, stage_row}, {item, item, item}, lanes<T>});
+  }
+  for (int64_t i = 0; i < c.n; ++i)
+    for (int64_t v = 0; v < used; ++v) {
+      const int64_t lane = v * lanes<T>;
+      store_lanes<T, unit>(c.out + i * c.stride[2] + lane * c.lane_stride[2], c.lane_stride[2],
+                           load(reinterpret_cast<const T*>(stage[0] + i * stage_row) + lane), c.width - lane);
+    }
+}
 
 // in1 is in0 again where the kernel has one input.
 template <class T, template <class, bool> class Kernel>
@@ -136,7 +216,9 @@ void run_lines(bool logarithm, const hominy_tensor& in0, const hominy_tensor& in
   if (along_columns) across = dims[--count];
   for (int a = 0; a < 3; ++a) lines.lane_stride[a] = across.stride[a];
 
-  const int64_t panels = (across.size - 1) / lanes<T> + 1;
+  const bool staged = along_columns && lines.n * stage_row <= stage_bytes;
+  const int64_t panel_width = staged ? stage_row / int64_t(sizeof(T)) : lanes<T>;
+  const int64_t panels = (across.size - 1) / panel_width + 1;
   const int64_t items = elements / lines.n / across.size * panels;
   const int64_t tasks =
       minimum_of(items, maximum_of<int64_t>(1, minimum_of(elements / elements_per_task, most_tasks)));
@@ -146,18 +228,29 @@ void run_lines(bool logarithm, const hominy_tensor& in0, const hominy_tensor& in
     const Kernel<T, false> apart{logarithm};
     odometer<3> outer(dims, count, mine.first / panels);
     int64_t panel = mine.first % panels;
-    line l = lines;
+    line waiting[lanes<T>];  // short rows, until there are as many as lanes
+    int64_t rows_waiting = 0;
     for (int64_t item = 0; item < mine.count; ++item) {
-      const int64_t column = panel * lanes<T>;
+      line& l = waiting[rows_waiting];
+      l = lines;
+      const int64_t column = panel * panel_width;
       l.width = across.size - column;
       for (int a = 0; a < 3; ++a) {
         char* p = data[a] + outer.offset[a] + column * across.stride[a];
         (a == 2 ? l.out = p : l.in[a] = p);
       }
-      if (along_columns)
+      if (staged)
+        unit_columns ? run_staged<T, true>(neighbours, l) : run_staged<T, false>(neighbours, l);
+      else if (along_columns)
         unit_columns ? neighbours.columns(l) : apart.columns(l);
-      else
-        unit_axis ? neighbours.row(l) : apart.row(l);
+      else if (!unit_axis)
+        apart.row(l);
+      else if (l.n > short_row)
+        neighbours.row(l);
+      else if (++rows_waiting == lanes<T> || item + 1 == mine.count) {
+        neighbours.short_rows(waiting, rows_waiting);
+        rows_waiting = 0;
+      }
       if (++panel < panels) continue;
       panel = 0;
       outer.advance();

@@ -71,6 +71,46 @@ inline exp_statistics<T> statistics_of_row(const char* x, int64_t stride, int64_
   return {largest, largest == T(-INFINITY) ? T(NAN) : T(sum)};
 }
 
+// Statistics of many rows or columns at once, a lane each.
+template <class T>
+struct lane_statistics {
+  vec<T> largest, sum;
+};
+
+constexpr int64_t short_row = 256;  // elements; a vector's worth of such rows stays in L1
+
+// The statistics of `count` <= lanes short rows of neighbours, without waiting for one row's lanes to be combined before the
+// next is begun. e(vector of exp(x - largest), row, first element, count of elements) may keep the exponentials.
+template <class T, class E>
+inline lane_statistics<T> statistics_of_short_rows(const char* const* x, int64_t count, int64_t n, E e) {
+  constexpr int64_t item = sizeof(T);
+  vec<T> row[lanes<T>] = {};
+  for (int64_t r = 0; r < count; ++r) {
+    row[r] = load_padded<T, true>(x[r], item, n, T(-INFINITY));
+    int64_t i = lanes<T>;
+    for (; i + lanes<T> <= n; i += lanes<T>) row[r] = at_least<T>(load_lanes<T, true>(x[r] + i * item, item), row[r]);
+    if (i < n) row[r] = at_least<T>(load_padded<T, true>(x[r] + i * item, item, n - i, T(-INFINITY)), row[r]);
+  }
+  const vec<T> largest = combine_rows<T>(row, [](vec<T> a, vec<T> b) { return at_least<T>(a, b); });
+  for (int64_t r = 0; r < count; ++r) {
+    const vec<T> shift = broadcast(T(largest[r]));
+    vec<T> sum{};
+    int64_t i = 0;
+    for (; i + lanes<T> <= n; i += lanes<T>) {
+      const vec<T> power = exp<T>(load_lanes<T, true>(x[r] + i * item, item) - shift);
+      e(power, r, i, int64_t(lanes<T>));
+      sum = sum + power;
+    }
+    if (i < n) {
+      const vec<T> power = exp<T>(load_padded<T, true>(x[r] + i * item, item, n - i, T(-INFINITY)) - shift);
+      e(power, r, i, n - i);
+      sum = sum + power;
+    }
+    row[r] = sum;
+  }
+  return {largest, combine_rows<T>(row, [](vec<T> a, vec<T> b) { return a + b; })};
+}
+
 // f(0) + ... + f(n - 1), vectors, as the sum of sums of 32.
 template <class T, class F>
 inline vec<T> sum_of_columns(int64_t n, F f) {
@@ -84,12 +124,8 @@ inline vec<T> sum_of_columns(int64_t n, F f) {
 }
 
 // The statistics of neighbouring columns, `width` <= a vector of them, whose n elements each are `stride` apart.
-template <class T>
-struct column_statistics {
-  vec<T> largest, sum;
-};
 template <class T, bool unit>
-inline column_statistics<T> statistics_of_columns(const char* x, int64_t stride, int64_t n, int64_t lane_stride,
+inline lane_statistics<T> statistics_of_columns(const char* x, int64_t stride, int64_t n, int64_t lane_stride,
                                                   int64_t width) {
   const auto element = [=](int64_t i) { return load_padded<T, unit>(x + i * stride, lane_stride, width, T(0)); };
   vec<T> largest = broadcast(T(-INFINITY));

@@ -169,19 +169,6 @@ inline vec<T> sqrt(vec<T> x) {
 #endif
 }
 
-// 1 / x within 1 ulp for 1 <= x < 2^60. Where there is an instruction for 14 bits of it, one Newton step from there
-// takes a third of a division's time.
-template <class T>
-inline vec<T> reciprocal(vec<T> x) {
-#if defined(__AVX512F__)
-  if constexpr (sizeof(T) == 4) {
-    const vec<T> y = (vec<T>)_mm512_maskz_rcp14_ps(all_lanes, (__m512)x);
-    return y + y * (1 - x * y);
-  }
-#endif
-  return 1 / x;
-}
-
 // Half to even.
 template <class T>
 inline vec<T> round(vec<T> x) {
@@ -230,13 +217,22 @@ inline vec<T> ceil(vec<T> x) {
 // ---------------------------------------------------------------------------------------------------------------------
 
 // c[0] + c[1] x + ... by Horner's rule: loops over many elements overlap enough of these chains to keep the
-// multipliers busy.
+// multipliers busy. Long ones are split into even and odd powers, two chains of half the length.
 template <class T, int terms>
 inline vec<T> polynomial(vec<T> x, const T (&c)[terms]) {
-  vec<T> sum = broadcast<T>(c[terms - 1]);
+  constexpr int step = terms > 10 ? 2 : 1;
+  const vec<T> power = step == 2 ? x * x : x;
+  vec<T> sum[step];
+#pragma GCC unroll 2
+  for (int k = 0; k < step; k++) {
+    sum[k] = broadcast<T>(c[terms - 1 - k]);
 #pragma GCC unroll 32
-  for (int i = terms - 2; i >= 0; i--) sum = sum * x + c[i];
-  return sum;
+    for (int i = terms - 1 - k - step; i >= 0; i -= step) sum[k] = sum[k] * power + c[i];
+  }
+  if constexpr (step == 1) return sum[0];
+  // c[0] is in the chain of even powers
+  constexpr int even = (terms - 1) % 2;
+  return sum[1 - even] * x + sum[even];
 }
 
 // Nearest integer of |x| < 2^22 (2^51).
@@ -410,8 +406,7 @@ template <class T>
 inline vec<T> tanh(vec<T> x) {
   using constant = coefficients<T>;
   const vec<T> size = absolute<T>(x), square = x * x;
-  const vec<T> far =
-      1 - 2 * reciprocal<T>(exp_plus_1<T>(reduce_exp<T>(2 * at_most<T>(size, broadcast<T>(constant::tanh_above)))));
+  const vec<T> far = 1 - 2 / exp_plus_1<T>(reduce_exp<T>(2 * at_most<T>(size, broadcast<T>(constant::tanh_above))));
   const vec<T> near = x + x * square * polynomial<T>(square, constant::tanh);
   return with_sign<T>(select<T>(size < constant::tanh_near, near, far), sign_bits<T>(x));
 }
@@ -518,7 +513,7 @@ inline vec<T> log1p(vec<T> x) {
 template <class T>
 inline vec<T> erfcx(vec<T> x, double unit = 1) {
   // v = 1 - t, but not so computed: t's rounding error would come back nearly three times as large
-  const vec<T> scaled = T(coefficients<T>::erfcx_pole * unit) * x, t = reciprocal<T>(1 + scaled), v = scaled * t;
+  const vec<T> scaled = T(coefficients<T>::erfcx_pole * unit) * x, t = 1 / (1 + scaled), v = scaled * t;
   return t + t * v * polynomial<T>(v, coefficients<T>::erfcx);
 }
 

@@ -50,7 +50,7 @@ class Function:
 
         node.joint = joint
         for index, output in enumerate(listed):
-            if output not in ctx.non_differentiable:
+            if not any(output is marked for marked in ctx.non_differentiable):
                 output._grad_fn = node
                 output._output = index
                 output._requires_grad = True

@@ -28,6 +28,7 @@ inline constexpr bool under_sanitizer = false;
 
 struct options {
   bool quick = false;
+  bool fork = true;  // qemu-user cannot start threads in a forked child
 };
 
 // One ISA level under test.

@@ -2,7 +2,7 @@
 // and, cross-compiled, under an emulator. Every ISA level that this machine runs is tested against straightforward loops
 // in long double, within the error bounds that the kernels' headers state.
 //
-//   kernel_test [--quick] [--level avx2] [--family matmul] ...
+//   kernel_test [--quick] [--no-fork] [--level avx2] [--family matmul]
 //
 // Prints a line for each group of checks and closes with "N passed, M failed"; exits with 1 if anything failed.
 #include <stdlib.h>
@@ -90,12 +90,14 @@ int main(int argc, char** argv) {
     const std::string argument = argv[i];
     if (argument == "--quick") {
       settings.quick = true;
+    } else if (argument == "--no-fork") {
+      settings.fork = false;
     } else if (argument == "--level" && i + 1 < argc) {
       wanted_level = argv[++i];
     } else if (argument == "--family" && i + 1 < argc) {
       wanted_family = argv[++i];
     } else {
-      fprintf(stderr, "usage: %s [--quick] [--level NAME] [--family NAME]\n", argv[0]);
+      fprintf(stderr, "usage: %s [--quick] [--no-fork] [--level NAME] [--family NAME]\n", argv[0]);
       return 2;
     }
   }

@@ -135,7 +135,7 @@ void bounds_and_forks() {
 
 void memory_pool_test(const options& settings) {
 #if HOMINY_TEST_HAS_FORK
-  bounds_and_forks();
+  if (settings.fork) bounds_and_forks();
 #endif
   blocks();
   many_threads(settings);

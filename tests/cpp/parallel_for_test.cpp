@@ -213,7 +213,7 @@ void forks() {
 
 void parallel_for_test(const options& settings) {
 #if HOMINY_TEST_HAS_FORK
-  environment();
+  if (settings.fork) environment();
 #endif
   const int before = hominy::num_threads();
   printf("threads: %d (%s)\n", before, hominy::num_threads_reason());
@@ -222,7 +222,7 @@ void parallel_for_test(const options& settings) {
   stress(settings);
   float_mode();
 #if HOMINY_TEST_HAS_FORK
-  forks();
+  if (settings.fork) forks();
 #endif
   hominy::set_num_threads(before);
 }

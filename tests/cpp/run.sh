@@ -10,12 +10,16 @@ kind=${1:?usage: run.sh native|asan|tsan|aarch64 [build folder] [arguments of ke
 shift
 here=$(cd "$(dirname "$0")" && pwd)
 
-configure= quick=--quick emulator=
+configure= options=--quick emulator=
 case $kind in
-  native) quick= ;;
+  native) options= ;;
   asan) configure=-DHOMINY_SANITIZE=address,undefined ;;
   tsan) configure=-DHOMINY_SANITIZE=thread ;;
-  aarch64) configure=-DCMAKE_TOOLCHAIN_FILE=$here/aarch64.cmake emulator=qemu-aarch64 ;;
+  aarch64)
+    configure=-DCMAKE_TOOLCHAIN_FILE=$here/aarch64.cmake
+    options='--quick --no-fork' # qemu-user cannot start threads in a forked child
+    emulator=qemu-aarch64
+    ;;
   *)
     echo "run.sh: unknown kind '$kind'" >&2
     exit 2
@@ -43,4 +47,4 @@ cmake -S "$here" -B "$build" $generator ${configure:+"$configure"} >"$build/conf
 cmake --build "$build" --parallel "${HOMINY_BUILD_JOBS:-2}"
 # The pools are leaked on purpose; threads in a child of a fork are more than ThreadSanitizer promises to follow.
 ASAN_OPTIONS=detect_leaks=0 TSAN_OPTIONS=die_after_fork=0 UBSAN_OPTIONS=print_stacktrace=1 \
-  $emulator "$build/kernel_test" $quick "$@"
+  $emulator "$build/kernel_test" $options "$@"

@@ -7,6 +7,7 @@ else is derived: `hominy.<name>`, `Tensor.<name>`, `hominy.nn.functional.<name>`
 
 from __future__ import annotations
 
+from operator import index as operator_index
 from typing import Any
 
 import numpy as np
@@ -64,9 +65,12 @@ def normalize_axis(name: str, dim: Any, ndim: int) -> int:
         IndexError: it is out of range.
     """
     if type(dim) is not int:
-        if isinstance(dim, bool) or not hasattr(dim, "__index__"):
-            raise TypeError(f"[{name}] dim: expected an integer, got {type(dim).__name__}")
-        dim = int(dim.__index__())
+        try:
+            if isinstance(dim, bool):
+                raise TypeError
+            dim = int(operator_index(dim))
+        except TypeError:
+            raise TypeError(f"[{name}] dim: expected an integer, got {type(dim).__name__}") from None
     bound = ndim or 1
     if not -bound <= dim < bound:
         raise IndexError(f"[{name}] dim: expected an integer in [{-bound}, {bound - 1}], got {dim}")

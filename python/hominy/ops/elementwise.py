@@ -579,7 +579,10 @@ def _clamp_gradient(grad, input, min, max):
 
 clamp.gradient(
     input=_clamp_gradient,
-    min=lambda grad, input, min: where(less(input, min), grad, 0.0),
-    max=lambda grad, input, max: where(greater(input, max), grad, 0.0),
+    # Where min > max, the result is max.
+    min=lambda grad, input, min, max: where(less(input, min) if max is None else less(input, min) & less(min, max), grad, 0.0),
+    max=lambda grad, input, min, max: where(
+        greater(input, max) if min is None else greater(input, max) | less(max, min), grad, 0.0
+    ),
 )
 clamp_backward.gradient(grad=lambda grad, input, min, max: clamp_backward(grad, input, min, max))

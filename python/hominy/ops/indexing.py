@@ -111,10 +111,13 @@ def scatter(values, dim, indices, size):
 def gather(input, dim, index):
     """out[i][j] = input[index[i][j]][j] for dim 0, and so on."""
     array, places = require_array("gather", "input", input), require_array("gather", "index", index)
+    _require_dimensions("gather", array)
     axis = normalize_axis("gather", dim, array.ndim)
     _require_range("gather", places, array.shape[axis])
     if places.ndim != array.ndim:
         raise ValueError(f"[gather] index: expected {array.ndim} dimensions, got shape {places.shape}")
+    if any(size > array.shape[i] for i, size in enumerate(places.shape) if i != axis):
+        raise ValueError(f"[gather] index: expected at most input's shape {array.shape} but for dim {axis}, got {places.shape}")
     trimmed = array[tuple(slice(None) if i == axis else slice(size) for i, size in enumerate(places.shape))]
     return np.take_along_axis(trimmed, places, axis)
 
@@ -123,11 +126,17 @@ def gather(input, dim, index):
 def index_select(input, dim, index):
     """The entries of input at the integers index along dim."""
     array, places = require_array("index_select", "input", input), require_array("index_select", "index", index)
+    _require_dimensions("index_select", array)
     axis = normalize_axis("index_select", dim, array.ndim)
     if places.ndim > 1:
         raise ValueError(f"[index_select] index: expected 1 dimension, got shape {places.shape}")
     _require_range("index_select", places, array.shape[axis])
     return array.take(places.reshape(-1), axis, mode="clip")  # the range is checked; clip spares take its buffer
+
+
+def _require_dimensions(name: str, array: np.ndarray) -> None:
+    if array.ndim == 0:
+        raise ValueError(f"[{name}] input: expected at least 1 dimension, got a 0-d tensor")
 
 
 def _require_range(name: str, indices: np.ndarray, size: int) -> None:

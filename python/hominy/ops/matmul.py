@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -112,6 +113,11 @@ def _swapped(x):
     return transpose(x, -2, -1)
 
 
+def _rows(x):
+    """`x` (..., N) as a matrix of rows; their number spelled out, since -1 has no answer where N is 0."""
+    return reshape(x, (math.prod(x.shape[:-1]), x.shape[-1]))
+
+
 def _matmul_input_gradient(grad, shape_of_input, other):
     """grad @ other^T, where vectors are given back the dimension that the product dropped."""
     if len(other.shape) == 1:
@@ -127,13 +133,13 @@ def _matmul_other_gradient(grad, input, shape_of_other):
         return (
             grad * input
             if len(input.shape) == 1
-            else matmul(reshape(grad, (-1,)), reshape(input, (-1, input.shape[-1])))
+            else matmul(reshape(grad, (-1,)), _rows(input))
         )
     if len(input.shape) == 1:
         return unsqueeze(input, -1) * unsqueeze(grad, -2)
     if len(shape_of_other) == 2:  # one product over all rows: the sum over the batch happens inside it
-        rows = reshape(input, (-1, input.shape[-1]))
-        return matmul(_swapped(rows), reshape(grad, (-1, grad.shape[-1])))
+        rows = _rows(input)
+        return matmul(_swapped(rows), _rows(grad))
     return matmul(_swapped(input), grad)
 
 
@@ -225,9 +231,9 @@ def _linear(input: Any, weight: Any, bias: Any, activation: str) -> Any:
 
 def _linear_weight_gradient(grad, input, shape_of_weight):
     if len(shape_of_weight) == 1:
-        return matmul(reshape(grad, (-1,)), reshape(input, (-1, input.shape[-1])))
+        return matmul(reshape(grad, (-1,)), _rows(input))
     if len(input.shape) != 2:
-        grad, input = reshape(grad, (-1, grad.shape[-1])), reshape(input, (-1, input.shape[-1]))
+        grad, input = _rows(grad), _rows(input)
     return matmul(_swapped(grad), input)
 
 
@@ -279,32 +285,29 @@ def bilinear(input1, input2, weight, bias=None):
         raise ValueError(f"[bilinear] input2: expected shape {x1.shape[:-1] + (width2,)}, got {x2.shape}")
     if bias is not None and bias.shape != (features,):
         raise ValueError(f"[bilinear] bias: expected shape ({features},), got {bias.shape}")
-    rows1, rows2 = x1.reshape(-1, width1), x2.reshape(-1, width2)
+    rows = math.prod(x1.shape[:-1])
+    rows1, rows2 = x1.reshape(rows, width1), x2.reshape(rows, width2)
     # (R, I) @ (I, O*J) = (R, O, J), then the inner product with x2 over J.
     left = run("matmul", rows1, weight.transpose(1, 0, 2).reshape(width1, features * width2))
-    left = left.reshape(-1, features, width2)
+    left = left.reshape(rows, features, width2)
     result = run("matmul", left, rows2[:, :, None])[:, :, 0]
     if bias is not None:
         result = run("add", result, bias, None)
     return np.ascontiguousarray(result).reshape(x1.shape[:-1] + (features,))
 
 
-def _rows(x):
-    return reshape(x, (-1, x.shape[-1]))
-
-
 def _bilinear_input1_gradient(grad, input2, weight):
     # sum_o g[r,o] (W[o] x2[r]): (R, J) @ (J, O*I) = (R, O, I), weighted by g.
     features, width1, width2 = weight.shape
     moved = reshape(weight.permute((2, 0, 1)), (width2, features * width1))
-    right = reshape(matmul(_rows(input2), moved), (-1, features, width1))
+    right = reshape(matmul(_rows(input2), moved), (math.prod(grad.shape[:-1]), features, width1))
     return reshape(matmul(unsqueeze(_rows(grad), 1), right), grad.shape[:-1] + (width1,))
 
 
 def _bilinear_input2_gradient(grad, input1, weight):
     features, width1, width2 = weight.shape
     moved = reshape(weight.permute((1, 0, 2)), (width1, features * width2))
-    left = reshape(matmul(_rows(input1), moved), (-1, features, width2))
+    left = reshape(matmul(_rows(input1), moved), (math.prod(grad.shape[:-1]), features, width2))
     return reshape(matmul(unsqueeze(_rows(grad), 1), left), grad.shape[:-1] + (width2,))
 
 

@@ -150,6 +150,8 @@ def sum_to_size(input, size):
     """The sum over the dimensions along which `size` would be broadcast to input's shape: broadcasting's transpose."""
     array = require_array("sum_to_size", "input", input)
     shape = array.shape
+    if not isinstance(size, (tuple, list)):
+        raise TypeError(f"[sum_to_size] size: expected a tuple of integers, got {type(size).__name__}")
     extra = len(shape) - len(size)
     axes = list(range(extra))
     for axis in range(extra, len(shape)):

@@ -87,7 +87,8 @@ def t(input):
 def squeeze(input, dim=None):
     """Without the dimensions of size 1: all of them, or those in dim."""
     array = require_array("squeeze", "input", input)
-    axes = normalize_axes("squeeze", dim, array.ndim)
+    nothing = isinstance(dim, (tuple, list)) and not dim  # as in PyTorch, () names no dimension here
+    axes = () if nothing else normalize_axes("squeeze", dim, array.ndim)
     return array.squeeze(tuple(axis for axis in axes if array.shape[axis] == 1))
 
 

@@ -50,7 +50,7 @@ class Case:
     differentiable: tuple[int, ...] = ()  # positions of the arguments that have a gradient
     twice: bool = True  # whether its gradient has a gradient
     gradient_sizes: tuple[Any, ...] = ()
-    exact: Callable[..., Any] | None = None  # in place of the float64 reference, in extended precision
+    exact: Callable[..., Any] | None = None  # in place of the float64 reference, for arrays of extended precision
     writes: tuple[int, ...] = ()  # positions of the arguments (lists of arrays) that it overwrites: its results
     ufunc: bool = False  # the reference is one NumPy ufunc of the arguments' dtype
 
@@ -73,15 +73,17 @@ class Case:
 
     def expected(self, arguments: tuple[Any, ...]) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
         """The exact results in float64 (or wider), and how far a result may be from each."""
-        wide = tuple(_widened(x, np.longdouble if self.exact else np.float64) for x in arguments)
+        precision = np.longdouble if self.exact else np.float64
+        wide = tuple(_widened(x, precision) for x in arguments)
         function = self.exact or getattr(reference, self.kernel)
         before = tuple(_widened(x, np.float64) for x in arguments)
-        exact = self._results(function(*wide), wide)
+        with np.errstate(all="ignore"):
+            exact = self._results(function(*wide), wide)
         u = unit_roundoff(_dtype(arguments))
         assert self.bound is not None
         with np.errstate(all="ignore"):
             errors = _tuple(self.bound(*self._bundle(exact), u, *before))
-            own = [0.0] * len(exact) if self.exact else _tuple(self.bound(*self._bundle(exact), 2.0**-53, *before))
+            own = _tuple(self.bound(*self._bundle(exact), unit_roundoff(precision), *before))
         return exact, tuple(np.asarray(e + o) for e, o in zip(errors, own, strict=True))
 
     def results(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
@@ -441,8 +443,24 @@ def softmax(kernel: str, bound: Bound, numpy: Any, torch: Any, arrays: int = 1) 
         return x, y, axis
 
     return Case(kernel, "softmax", make, _NORMALISED, bound, timing=tuple((shape, 1) for shape in TIMED_MATRICES),
-                numpy=numpy, torch=torch, operator=kernel, differentiable=tuple(range(arrays)),
-                gradient_sizes=(((2, 3), 1), ((2, 3, 2), 0)))  # fmt: skip
+                numpy=numpy, torch=torch, exact=_EXACT_SOFTMAX[kernel], operator=kernel,
+                differentiable=tuple(range(arrays)), gradient_sizes=(((2, 3), 1), ((2, 3, 2), 0)))  # fmt: skip
+
+
+def _from_largest(x: Array, axis: int) -> Array:
+    return x - np.max(x, axis, keepdims=True, initial=-np.inf)
+
+
+def _total(x: Array, axis: int) -> Array:
+    return np.asarray(np.sum(x, axis, keepdims=True))
+
+
+_EXACT_SOFTMAX: dict[str, Callable[..., Array]] = {
+    "softmax": lambda x, axis: np.exp(_from_largest(x, axis)) / _total(np.exp(_from_largest(x, axis)), axis),
+    "log_softmax": lambda x, axis: _from_largest(x, axis) - np.log(_total(np.exp(_from_largest(x, axis)), axis)),
+    "softmax_backward": lambda g, y, axis: y * (g - _total(g * y, axis)),
+    "log_softmax_backward": lambda g, y, axis: g - np.exp(y) * _total(g, axis),
+}
 
 
 def cross_entropy(label: str, weighted: bool, ignore: int, smoothing: float, gradient: bool) -> Case:
@@ -664,7 +682,7 @@ _UNARY = [
           lambda t, x, a: t.nn.functional.elu(x, a), 1.5),
     unary("silu", _ulps(5), lambda x: x / (1 + np.exp(-x)), lambda t, x: t.nn.functional.silu(x)),
     unary("gelu", _ulps(5, _abs), None, lambda t, x: t.nn.functional.gelu(x)),
-    unary("gelu_tanh", _ulps(5, _abs), lambda x: x / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
+    unary("gelu_tanh", _ulps(5, _abs), lambda x: x / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x))),
           lambda t, x: t.nn.functional.gelu(x, approximate="tanh"), operator="gelu", extra=("tanh",)),
     unary("softplus", _ulps(6), lambda x, b, threshold: np.logaddexp(0, x * x.dtype.type(b)) / x.dtype.type(b),
           lambda t, x, b, threshold: t.nn.functional.softplus(x, b, threshold), 2.0, 20.0),
