@@ -176,7 +176,7 @@ def table(result: Result) -> str:
             f"copy {ceilings['copy_bandwidth'] / 1e9:.1f} GB/s, read and write"
         )
     parts[0] += "\nratios: the peer's time over hominy's, paired, median (25-75%); above 1 hominy is faster"
-    parts[0] += "\ntaken: cores that other processes kept busy meanwhile; too many, and it is to be repeated"
+    parts[0] += "\ntaken: cores that other processes kept busy meanwhile; repeat the run where that is not near 0"
     parts += [_table(result, rows) for rows in result.families().values()]
     parts.append(_summary(result))
     return "\n\n".join(parts)
@@ -271,7 +271,7 @@ def _draw_shares(panel: Any, result: Result, rows: list[tuple[int, Row]]) -> dic
     Of peak arithmetic for products, of the copy rate for everything else.
     """
     handles = {}
-    products = all(row.family == "matmul" for _, row in rows)
+    products = all(row.family in ("matmul", "linear") for _, row in rows)
     for y, row in rows:
         ceiling = result.peak(row.threads) if products else result.bandwidth(row.threads)
         amount = row.operations if products else row.bytes

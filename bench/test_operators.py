@@ -79,7 +79,7 @@ def measure(case: Case, size: Any, dtype: str, threads: int, rounds: int) -> Mea
         with Disturbance() as disturbance:
             times = paired_times({name: calls[name] for name in errors}, rounds=rounds)
     facts = {
-        "family": case.family,
+        "family": case.kernel if case.family == "matmul" else case.family,  # products and fused layers apart
         "case": str(case),
         "size": describe(size, case.family),
         "dtype": dtype,

@@ -168,23 +168,25 @@ inline bool is_c_contiguous(const hominy_tensor& t) {
 }
 
 // NumPy's 'K' order: the dimensions of `out.shape`, outermost first, so that the output walks memory as its operands
-// do. As nditer decides it: a dimension moves outwards past another only where no operand objects.
+// do. nditer's rule, with its order of comparisons (operands that disagree make it matter): from the last dimension
+// outwards, each is inserted inside those with larger strides, unless an operand objects.
 inline void keep_order(const hominy_tensor& out, const hominy_tensor* const* operands, int count, int8_t* order) {
-  for (int i = 0; i < out.ndim; ++i) {
+  const int last = out.ndim - 1;
+  for (int i = last; i >= 0; --i) {
     int place = i;
-    for (int j = i - 1; j >= 0; --j) {
+    for (int j = i + 1; j <= last; ++j) {
       bool objection = false, wish = false;
       for (int k = 0; k < count; ++k) {
-        int64_t inner = operands[k]->strides[i], outer = operands[k]->strides[order[j]];
+        int64_t outer = operands[k]->strides[i], inner = operands[k]->strides[order[j]];
         if (inner < 0) inner = -inner;
         if (outer < 0) outer = -outer;
-        if (inner == 0 || outer == 0) continue;
+        if (inner == 0 || outer == 0 || out.shape[i] == 1 || out.shape[order[j]] == 1) continue;
         (inner <= outer ? objection : wish) = true;
       }
       if (objection) break;
       if (wish) place = j;
     }
-    for (int j = i; j > place; --j) order[j] = order[j - 1];
+    for (int j = i; j < place; ++j) order[j] = order[j + 1];
     order[place] = int8_t(i);
   }
 }

@@ -57,9 +57,13 @@ struct operand {
     double f64;
   } number;
 
-  void set_number(py::handle h, int32_t dtype) {
+  void set_number(const char* op, const char* argument, py::handle h, int32_t dtype) {
     double value = PyFloat_AsDouble(h.ptr());
-    if (value == -1.0 && PyErr_Occurred()) throw py::error_already_set();
+    if (value == -1.0 && PyErr_Occurred()) {
+      PyErr_Clear();
+      throw std::overflow_error(std::string("[") + op + "] " + argument +
+                                ": expected a number in float64's range, got an integer beyond it");
+    }
     tensor.dtype = dtype;
     tensor.ndim = 0;
     tensor.data = &number;
@@ -117,8 +121,8 @@ void describe_pair(const char* op, py::handle a_array, py::handle b_array, opera
   if (a_number && b_number) throw declined{"two numbers and no array"};
   if (!a_number) a.tensor = describe_floating(op, "input", a_array);
   if (!b_number) b.tensor = describe_floating(op, "other", b_array);
-  if (a_number) a.set_number(a_array, b.tensor.dtype);
-  if (b_number) b.set_number(b_array, a.tensor.dtype);
+  if (a_number) a.set_number(op, "input", a_array, b.tensor.dtype);
+  if (b_number) b.set_number(op, "other", b_array, a.tensor.dtype);
   decline_mixed_dtypes(a.tensor, b.tensor);
   out = a.tensor;
   if (!broadcast_shape(out, b.tensor))
@@ -485,7 +489,7 @@ py::object run_linear(py::handle x_array, py::handle weight_array, py::handle bi
     const char* op = "linear";
     hominy_tensor x = describe_floating(op, "input", x_array), weight = describe_floating(op, "weight", weight_array), bias;
     decline_mixed_dtypes(x, weight);
-    if (weight.ndim != 2) raise_value(op, "weight", "(out_features, in_features)", shape_text(weight));
+    if (weight.ndim != 2) throw declined{"native multiplies by a matrix of weights, not by shape " + shape_text(weight)};
     if (x.ndim == 0 || x.shape[x.ndim - 1] != weight.shape[1])
       raise_value(op, "input", "(..., in_features=" + std::to_string(weight.shape[1]) + ")", shape_text(x));
     const hominy_tensor* bias_or_null = nullptr;

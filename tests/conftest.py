@@ -14,9 +14,14 @@ from hypothesis import HealthCheck, settings
 
 # The same examples on every run; a failure is printed with what reproduces it.
 settings.register_profile(
-    "hominy", deadline=None, derandomize=True, max_examples=60, print_blob=True, database=None,
+    "hominy",
+    deadline=None,
+    derandomize=True,
+    max_examples=60,
+    print_blob=True,
+    database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
-)  # fmt: skip
+)
 settings.load_profile("hominy")
 
 NATIVE = not backends.available("native")

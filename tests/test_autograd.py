@@ -1,4 +1,4 @@
-"""The tape: what is recorded, how it is walked, what in-place writes and views do to it, hooks, custom functions, threads."""
+"""The tape: what is recorded, how it is walked, in-place writes and views, hooks, custom functions, threads."""
 
 import gc
 import threading
@@ -19,7 +19,7 @@ def same(tensor, *values):
     np.testing.assert_array_equal(tensor.detach().numpy(), np.asarray(values, np.float64))
 
 
-# ---- recording ---------------------------------------------------------------------------------------------------------
+# ---- recording -------------------------------------------------------------------------------------------------------
 
 
 def test_what_is_recorded():
@@ -128,7 +128,7 @@ def test_the_graph_is_freed_with_its_last_tensor():
     assert gc.collect() >= 0
 
 
-# ---- walking -----------------------------------------------------------------------------------------------------------
+# ---- walking ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_second_walk_needs_retain_graph():
@@ -179,7 +179,9 @@ def test_grad_touches_no_grad():
     assert unused is None
     with pytest.raises(RuntimeError, match="does not require grad"):
         hominy.autograd.grad(a * 2, hominy.ones(1))
-    (weighted,) = hominy.autograd.grad([a * 2, a * 3], [a], [hominy.tensor([10.0], dtype="float64"), hominy.tensor([1.0], dtype="float64")])
+    (weighted,) = hominy.autograd.grad(
+        [a * 2, a * 3], [a], [hominy.tensor([10.0], dtype="float64"), hominy.tensor([1.0], dtype="float64")]
+    )
     same(weighted, 23)
 
 
@@ -245,14 +247,17 @@ def test_an_argument_of_another_dtype_gets_its_gradient_in_its_own():
     assert a.grad.dtype == np.float32 and b.grad.dtype == np.float64
 
 
-# ---- in-place writes and views -----------------------------------------------------------------------------------------
+# ---- in-place writes and views ---------------------------------------------------------------------------------------
 
 
 def test_a_value_that_a_gradient_needs_must_not_change():
     x = leaf(1, 2)
     for operation, change in (
-        (lambda y: y * y, lambda y: y.add_(1)), (lambda y: y.exp(), None), (lambda y: y.sigmoid(), None), (lambda y: y @ y, lambda y: y.mul_(2)),
-    ):  # fmt: skip
+        (lambda y: y * y, lambda y: y.add_(1)),
+        (lambda y: y.exp(), None),
+        (lambda y: y.sigmoid(), None),
+        (lambda y: y @ y, lambda y: y.mul_(2)),
+    ):
         y = x * 1
         z = operation(y)
         (change(y) if change else z.detach().add_(1))
@@ -272,7 +277,7 @@ def test_writes_around_the_tape_are_seen_through_every_alias():
     alias.mul_(3)
     z.sum().backward()  # exp keeps its result, not its argument
     w = (x * 1).square()
-    kept = (x * 1)
+    kept = x * 1
     z = kept * kept
     kept.detach()[0] = 7
     assert kept._version == 1
@@ -322,7 +327,15 @@ def test_leaves_and_views_refuse_recorded_writes():
 
 def test_views_share_memory_and_version():
     x = hominy.arange(6, dtype="float64")
-    views = [x.reshape(2, 3), x[1:4], x.view(3, 2).t(), x.unsqueeze(0), x.reshape(2, 3).permute(1, 0), x.flatten(), x.detach()]
+    views = [
+        x.reshape(2, 3),
+        x[1:4],
+        x.view(3, 2).t(),
+        x.unsqueeze(0),
+        x.reshape(2, 3).permute(1, 0),
+        x.flatten(),
+        x.detach(),
+    ]
     for view in views:
         assert np.shares_memory(view.numpy(), x.numpy())
         view += 1
@@ -341,15 +354,18 @@ def test_gradients_through_views():
 def test_a_failed_write_changes_nothing():
     x = hominy.ones(2, 3)
     for write in (
-        lambda: x.add_(hominy.ones(4)), lambda: x.add_(hominy.ones(5, 2, 3)), lambda: x.copy_(hominy.ones(7)),
-        lambda: hominy.ones(2, dtype="int64").add_(0.5), lambda: x.__setitem__(slice(0, 1), hominy.ones(9)),
-    ):  # fmt: skip
+        lambda: x.add_(hominy.ones(4)),
+        lambda: x.add_(hominy.ones(5, 2, 3)),
+        lambda: x.copy_(hominy.ones(7)),
+        lambda: hominy.ones(2, dtype="int64").add_(0.5),
+        lambda: x.__setitem__(slice(0, 1), hominy.ones(9)),
+    ):
         with pytest.raises((ValueError, TypeError)):
             write()
     assert (x.numpy() == 1).all() and x._version == 0
 
 
-# ---- custom functions --------------------------------------------------------------------------------------------------
+# ---- custom functions ------------------------------------------------------------------------------------------------
 
 
 class Scale(Function):
@@ -362,7 +378,7 @@ class Scale(Function):
 
     @staticmethod
     def backward(ctx, grad, other):
-        (x,) = ctx.saved_tensors
+        (_x,) = ctx.saved_tensors
         assert ctx.needs_input_grad == (True, False, False)
         return grad * ctx.factor + other, None, None
 
@@ -431,7 +447,7 @@ def test_function_says_what_is_wrong():
     value.sum().backward()
 
 
-# ---- threads -----------------------------------------------------------------------------------------------------------
+# ---- threads ---------------------------------------------------------------------------------------------------------
 
 
 def test_every_thread_has_its_own_switch():

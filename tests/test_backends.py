@@ -34,7 +34,10 @@ def test_use_backend_at_once_and_for_a_block():
 
 @pytest.mark.skipif(not NUMBA, reason="numba absent")
 def test_a_named_backend_does_not_fall_back():
-    with hominy.use_backend("numba"), pytest.raises(ValueError, match=r"\[exp\] backend 'numba' declines: NumPy's own loop is as fast"):
+    with (
+        hominy.use_backend("numba"),
+        pytest.raises(ValueError, match=r"\[exp\] backend 'numba' declines: NumPy's own loop is as fast"),
+    ):
         hominy.tensor([1.0]).exp()
     with hominy.use_backend("numba"):
         assert hominy.tensor([0.0]).sigmoid().item() == 0.5

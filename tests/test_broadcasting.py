@@ -4,7 +4,8 @@ import hominy
 import numpy as np
 import pytest
 from hominy.testing import LAYOUTS, cases, lay_out
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 DTYPES = st.sampled_from(["float32", "float64"])
@@ -74,14 +75,22 @@ def test_reductions_over_any_axes(backend, name, data, dtype):
         return
     got = getattr(hominy.kernels, name)(x, signed, keepdim)
     with np.errstate(all="ignore"):
-        exact = getattr(np, name)(x.astype(np.longdouble), axis=axes, keepdims=keepdim) if x.size or name != "mean" else None
+        exact = (
+            getattr(np, name)(x.astype(np.longdouble), axis=axes, keepdims=keepdim)
+            if x.size or name != "mean"
+            else None
+        )
         total = np.sum(np.abs(x), axis=axes, keepdims=keepdim, dtype=np.float64)
     if exact is None:
         with np.errstate(all="ignore"):
             exact = np.asarray(np.sum(x, axis=axes, keepdims=keepdim) * np.nan)
     terms = max(1, int(np.prod([x.shape[axis] for axis in axes])))
     u = cases.unit_roundoff(dtype)
-    bound = {"sum": (terms + 24) * u * total, "mean": (terms + 25) * u * total / terms, "prod": 1.01 * (terms + 1) * u * np.abs(exact)}
+    bound = {
+        "sum": (terms + 24) * u * total,
+        "mean": (terms + 25) * u * total / terms,
+        "prod": 1.01 * (terms + 1) * u * np.abs(exact),
+    }
     cases.assert_within(np.asarray(got), np.asarray(exact), bound.get(name, 0.0), f"{name} {x.shape} {axes}")
 
 
@@ -114,7 +123,12 @@ def test_products_as_in_numpy(backend, operands):
     a, b = operands
     got = hominy.kernels.matmul(a, b)
     exact = np.matmul(a.astype(np.longdouble), b.astype(np.longdouble))
-    bound = 1.01 * (a.shape[-1] + 3) * cases.unit_roundoff(a.dtype) * np.matmul(np.abs(a).astype(np.float64), np.abs(b).astype(np.float64))
+    bound = (
+        1.01
+        * (a.shape[-1] + 3)
+        * cases.unit_roundoff(a.dtype)
+        * np.matmul(np.abs(a).astype(np.float64), np.abs(b).astype(np.float64))
+    )
     assert got.dtype == a.dtype
     cases.assert_within(np.asarray(got), np.asarray(exact), bound, f"{a.shape} @ {b.shape}")
 
@@ -138,10 +152,16 @@ def test_gradients_have_the_shapes_of_their_arguments(data, dtype, shapes):
     assert a.grad.shape == a.shape and b.grad.shape == b.shape
     wide = np.broadcast_to(b.detach().numpy(), shapes.result_shape)
     extra = len(shapes.result_shape) - a.ndim
-    axes = tuple(i for i in range(len(shapes.result_shape)) if i < extra or a.shape[i - extra] == 1 != shapes.result_shape[i])
+    axes = tuple(
+        i for i in range(len(shapes.result_shape)) if i < extra or a.shape[i - extra] == 1 != shapes.result_shape[i]
+    )
     want = wide.astype(np.float64).sum(axis=axes, keepdims=True).reshape(a.shape)
     terms = max(1, wide.size)
-    bound = (24 + terms) * cases.unit_roundoff(dtype) * np.abs(wide).astype(np.float64).sum(axis=axes, keepdims=True).reshape(a.shape)
+    bound = (
+        (24 + terms)
+        * cases.unit_roundoff(dtype)
+        * np.abs(wide).astype(np.float64).sum(axis=axes, keepdims=True).reshape(a.shape)
+    )
     cases.assert_within(np.asarray(a.grad.numpy()), np.asarray(want), bound, f"{a.shape} * {b.shape}")
 
 

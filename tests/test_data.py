@@ -1,5 +1,6 @@
 """Datasets, samplers, collation and loaders."""
 
+import importlib
 from collections import namedtuple
 
 import hominy
@@ -19,6 +20,12 @@ from hominy.utils.data import (
     default_collate,
     random_split,
 )
+
+
+@pytest.fixture
+def torch():
+    """PyTorch; the mark `torch` says what happens where it is absent."""
+    return importlib.import_module("torch")
 
 
 class Squares(Dataset):
@@ -139,6 +146,7 @@ def test_batch_sampler():
 # ---- collation -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.torch
 def test_collate_dtypes_are_torchs(torch):
     from torch.utils.data import default_collate as theirs
 

@@ -1,7 +1,7 @@
 """gradcheck and gradgradcheck, in float64, of every operator that has a gradient rule; and of the losses made of them.
 
-The cases with kernels come from `hominy.testing.cases`; the operators of the tape alone, and more argument patterns, stand
-here. An operator with rules that no case covers fails `test_every_operator_with_rules_has_a_case`.
+The cases with kernels come from `hominy.testing.cases`; the operators of the tape alone, and more argument patterns,
+stand here. An operator with rules that no case covers fails `test_every_operator_with_rules_has_a_case`.
 """
 
 import hominy
@@ -22,7 +22,10 @@ def distinct(x):
 
 
 TAPE = [
-    *(tape(name, lambda x: (x(2, 3, low=0.2, high=1.2),)) for name in ("sin", "cos", "tan", "log2", "log10", "log", "sqrt")),
+    *(
+        tape(name, lambda x: (x(2, 3, low=0.2, high=1.2),))
+        for name in ("sin", "cos", "tan", "log2", "log10", "log", "sqrt")
+    ),
     *(tape(name, lambda x: (x(2, 3, low=0.2, high=0.8),)) for name in ("floor", "ceil", "round", "trunc")),
     tape("pow", lambda x: (x(2, 3), 2), label="pow, squared"),
     tape("pow", lambda x: (x(2, 3), 3.0), label="pow, cubed"),
@@ -33,16 +36,31 @@ TAPE = [
     tape("pow", lambda x: (2.5, x(2, 3)), 1, label="pow of a number"),
     tape("pow", lambda x: (0.0, x(2, 3, low=0.5, high=2)), 1, label="pow of zero"),
     tape("pow", lambda x: (x(2, 1, low=0.5, high=2), x(3)), 0, 1, label="pow, broadcast"),
-    *(tape(name, lambda x: (x(2, 1), x(4, 1, 3)), 0, 1, label=f"{name}, broadcast")
-      for name in ("add", "subtract", "multiply", "maximum", "minimum")),
+    *(
+        tape(name, lambda x: (x(2, 1), x(4, 1, 3)), 0, 1, label=f"{name}, broadcast")
+        for name in ("add", "subtract", "multiply", "maximum", "minimum")
+    ),
     tape("divide", lambda x: (x(2, 1), x(4, 1, 3, low=0.5, high=2)), 0, 1, label="divide, broadcast"),
-    *(tape(name, lambda x: (x(2, 3, low=0.5, high=2), 1.5), label=f"{name} with a number") for name in ("add", "subtract", "multiply", "divide")),
-    *(tape(name, lambda x: (1.5, x(2, 3, low=0.5, high=2)), 1, label=f"a number {name}") for name in ("add", "subtract", "multiply", "divide")),
+    *(
+        tape(name, lambda x: (x(2, 3, low=0.5, high=2), 1.5), label=f"{name} with a number")
+        for name in ("add", "subtract", "multiply", "divide")
+    ),
+    *(
+        tape(name, lambda x: (1.5, x(2, 3, low=0.5, high=2)), 1, label=f"a number {name}")
+        for name in ("add", "subtract", "multiply", "divide")
+    ),
     tape("remainder", lambda x: (x(2, 3, low=2.1, high=2.9), x(3, low=0.8, high=0.95)), 0, 1),
     tape("where", lambda x: (MASK, x(2, 3), x(3)), 1, 2, label="where, broadcast"),
     tape("where", lambda x: (MASK, x(2, 3), 0.0), 1, label="where with a number"),
     tape("clamp", lambda x: (x(2, 3, low=-3, high=3), -1.0, None), label="clamp below"),
-    tape("clamp", lambda x: (x(2, 3, low=-3, high=3), x(2, 3, low=-2, high=-1), x(3, low=1, high=2)), 0, 1, 2, label="clamp, tensors"),
+    tape(
+        "clamp",
+        lambda x: (x(2, 3, low=-3, high=3), x(2, 3, low=-2, high=-1), x(3, low=1, high=2)),
+        0,
+        1,
+        2,
+        label="clamp, tensors",
+    ),
     tape("reshape", lambda x: (x(2, 3), (3, -1))),
     tape("view", lambda x: (x(2, 3), (6,))),
     tape("permute", lambda x: (x(2, 3, 4), (2, 0, -2))),
@@ -88,7 +106,7 @@ TAPE = [
     *(tape(name, lambda x: (distinct(x(2, 3)),), label=f"{name} of all") for name in ("max", "min")),
     *(tape(name, lambda x: (distinct(x(2, 3)), 1), label=f"{name} along 1") for name in ("max", "min")),
     tape("_binary_cross_entropy", lambda x: (x(2, 3, low=0.1, high=0.9), x(2, 3, low=0.1, high=0.9)), 0, 1),
-]  # fmt: skip
+]
 
 
 # What a kernel's operator is a function of, where not of its arguments as they stand: the second result of
@@ -144,7 +162,9 @@ def test_every_operator_with_rules_has_a_case():
     for case, _ in GRADED:
         covered.setdefault(case.operator, set()).update(case.differentiable)
     for name, operator in ops.REGISTRY.items():
-        assert set(operator.rules) <= covered.get(name, set()), f"{name}: arguments {operator.parameters} lack a gradient case"
+        assert set(operator.rules) <= covered.get(name, set()), (
+            f"{name}: arguments {operator.parameters} lack a gradient case"
+        )
 
 
 @every_gradient
@@ -185,9 +205,18 @@ WEIGHT = hominy.from_numpy(np.asarray([0.5, 1.5, 2.0]))
         (lambda x, **kw: F.cross_entropy(x, PROBABILITIES, WEIGHT, label_smoothing=0.25, **kw), (leaf(4, 3),)),
         (lambda x, **kw: F.nll_loss(x, TARGET, WEIGHT, 0, **kw), (leaf(4, 3),)),
     ],
-    ids=["mse", "l1", "bce", "bce with logits", "cross entropy", "cross entropy, all options", "cross entropy of images",
-         "cross entropy of probabilities", "nll"],
-)  # fmt: skip
+    ids=[
+        "mse",
+        "l1",
+        "bce",
+        "bce with logits",
+        "cross entropy",
+        "cross entropy, all options",
+        "cross entropy of images",
+        "cross entropy of probabilities",
+        "nll",
+    ],
+)
 def test_losses(loss, inputs, reduction):
     assert gradcheck(lambda *x: loss(*x, reduction=reduction), inputs)
     assert gradgradcheck(lambda *x: loss(*x, reduction=reduction), inputs)
@@ -204,7 +233,7 @@ def test_strided_and_misaligned_inputs():
     assert gradcheck(lambda a, b: a[::2, ::3].sigmoid() * b.cos(), (x, strided))
 
 
-# ---- gradcheck itself -------------------------------------------------------------------------------------------------
+# ---- gradcheck itself ------------------------------------------------------------------------------------------------
 
 
 class Wrong(hominy.autograd.Function):
@@ -234,7 +263,9 @@ class WrongTwice(hominy.autograd.Function):
 
 
 def test_gradcheck_finds_a_wrong_gradient():
-    with pytest.raises(RuntimeError, match=r"Jacobian mismatch for output 0 and input 0.*element \(0,\) by input element \(0,\)"):
+    with pytest.raises(
+        RuntimeError, match=r"Jacobian mismatch for output 0 and input 0.*element \(0,\) by input element \(0,\)"
+    ):
         gradcheck(Wrong.apply, (leaf(3, low=1, high=2),))
     assert not gradcheck(Wrong.apply, (leaf(3, low=1, high=2),), raise_exception=False)
     assert gradcheck(Wrong.apply, (leaf(3, low=1, high=2),), rtol=0.1)

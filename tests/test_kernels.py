@@ -53,12 +53,12 @@ def check(case, computer, arguments, what):
 def own_bound(case, backend):
     """The case with the bound of that backend, where the native kernels promise less error.
 
-    NumPy's own tests of its vectorised exp, log, tanh, ... allow 4 ulp; the Numba kernels state 4 ulp for float64. Sums: the
-    native kernels promise 24 + log2 n roundings; NumPy takes n along strided axes, Numba's cascade up to 192 (a block of
-    128, a remainder of 64). Both add float32 in float64, so that this matters in float64 alone.
+    NumPy's own tests of its vectorised exp, log, tanh, ... allow 4 ulp; the Numba kernels state 4 ulp for float64. Of
+    sums, the native kernels promise 24 + log2 n roundings; NumPy takes n along strided axes, Numba's cascade up to 192
+    (a block of 128, a remainder of 64). Both add float32 in float64, so that this matters in float64 alone.
     """
     documented = case.bound
-    if backend != "native" and (case.ufunc or backend == "numba" and case.family in ("unary", "backward")):
+    if backend != "native" and (case.ufunc or (backend == "numba" and case.family in ("unary", "backward"))):
 
         def bound(y, u, *arguments):
             return np.maximum(documented(y, u, *arguments), cases._ulps(4)(y, u))
@@ -81,15 +81,21 @@ def test_every_kernel_has_a_case():
     if NATIVE:
         from hominy import _native
 
-        assert {name for name in dir(_native) if hasattr(reference, name) and callable(getattr(reference, name))} <= covered
+        assert {
+            name for name in dir(_native) if hasattr(reference, name) and callable(getattr(reference, name))
+        } <= covered
     from hominy.backends import numba_jit
 
     own = {
         name
         for name, value in vars(numba_jit).items()
-        if callable(value) and hasattr(reference, name) and not name.startswith("_") and value is not numba_jit._numpy_is_as_fast
-        and getattr(value, "__module__", "") == numba_jit.__name__ and name not in ("Callable", "Sequence")
-    }  # fmt: skip
+        if callable(value)
+        and hasattr(reference, name)
+        and not name.startswith("_")
+        and value is not numba_jit._numpy_is_as_fast
+        and getattr(value, "__module__", "") == numba_jit.__name__
+        and name not in ("Callable", "Sequence")
+    }
     assert own <= covered
 
 
@@ -112,7 +118,9 @@ def test_bounds_reject_what_exceeds_them(case, rng):
             else:
                 off = np.float64(np.broadcast_to(bound, want.shape).flat[-1]) * 1.1
                 value = np.asarray(wrong[number].flat[-1])
-                wrong[number].flat[-1] = np.nextafter(np.nextafter((value + off).astype(dtype), np.asarray(np.inf, dtype)), np.asarray(np.inf, dtype))
+                wrong[number].flat[-1] = np.nextafter(
+                    np.nextafter((value + off).astype(dtype), np.asarray(np.inf, dtype)), np.asarray(np.inf, dtype)
+                )
             case.verify(right, arguments)
             with pytest.raises(AssertionError, match="elements are wrong"):
                 case.verify(wrong, arguments)
@@ -133,8 +141,9 @@ def small_sizes(case):
         return ((), (1,), (17,), (33,), (5, 17), (17, 5), (3, 1), (1, 7), (0, 3), (2, 3, 5), (2, 3, 1, 7), (97, 401))
     if case.family == "reduction":
         return tuple(size for size in case.sizes if len(size[0]) != 1 or size[0][0] in (1, 17, 33, 1009))
-    if case.family == "matmul" and case.kernel == "matmul":
-        return tuple(size for number, size in enumerate(case.sizes) if number % 2 or len(size[0]) != 2)
+    if case.kernel == "matmul":  # the extended precision of the expected result is slow
+        small = [size for size in case.sizes if math.prod(size[0]) * size[1][-1] <= 20_000]
+        return (*small, *[size for size in case.sizes if size[0] in ((97, 101), (5, 1031))][:2])
     return case.sizes
 
 
@@ -142,11 +151,11 @@ def small_sizes(case):
 @every_kernel
 def test_layouts(case, dtype, computer, rng):
     """Every layout for all arguments alike, and for the first, or all others, alone."""
+    alone = sum(isinstance(x, np.ndarray) for x in case.arguments(rng, dtype, case.sizes[-1])) == 1
     for size in small_sizes(case):
         for layout in LAYOUTS:
-            for layouts in {(layout,), (layout, "contiguous"), ("contiguous", layout)}:
-                if len(layouts) > 1 and computer.backend == "reference":
-                    continue
+            mixed = [] if alone or computer.backend == "reference" else [(layout, "contiguous"), ("contiguous", layout)]
+            for layouts in ((layout,), *mixed):
                 check(case, computer, case.arguments(rng, dtype, size, *layouts), f"{dtype} {size} {layouts}")
 
 
@@ -156,8 +165,8 @@ def strides_that_matter(x):
 
 @every_elementwise
 def test_outputs_keep_the_order_of_their_inputs(case, computer, rng):
-    """Native results lie as NumPy's do (K order), whatever mixture of layouts comes in; the fallbacks' where all inputs lie
-    alike in memory of their own."""
+    """Native results lie as NumPy's do (K order), whatever mixture of layouts comes in; the fallbacks' where all inputs
+    lie alike in memory of their own."""
     own = [layout for layout in LAYOUTS if not layout.startswith("stretched")]
     for shape in ((5, 17), (2, 3, 5), (2, 3, 4, 5), (4, 1, 6)):
         pairs = [(a, b) for a in LAYOUTS for b in LAYOUTS] if computer.backend == "native" else [(a, a) for a in own]
@@ -221,7 +230,7 @@ def test_out_may_overlap_its_inputs(case, dtype, computer, rng):
             return
         for place in places:
             memory = np.zeros(size + abs(shift), dtype)
-            source, out = (memory[:size], memory[abs(shift):]) if shift > 0 else (memory[-shift:], memory[:size])  # fmt: skip
+            source, out = (memory[:size], memory[abs(shift) :]) if shift > 0 else (memory[-shift:], memory[:size])
             source[...] = arguments[place]
             given = list(arguments)
             given[place] = source
@@ -250,18 +259,31 @@ def test_nothing_is_written_beside_out(case, computer, rng):
 
 
 LARGE = {
-    "unary": [(300007,), (517, 601)], "binary": [(300007,), (517, 601)], "backward": [(300007,)], "compare": [(300007,)],
-    "where": [(300007,)], "copy": [(300007,), (517, 601)],
+    "unary": [(300007,), (517, 601)],
+    "binary": [(300007,), (517, 601)],
+    "backward": [(300007,)],
+    "compare": [(300007,)],
+    "where": [(300007,)],
+    "copy": [(300007,), (517, 601)],
     "reduction": [((300007,), (0,)), ((517, 601), (0,)), ((517, 601), (1,)), ((31, 97, 103), (1,))],
-    "softmax": [((300, 1001), 1), ((1001, 300), 0)], "loss": [(997, 301)], "optimizer": [((300, 401), (401,), (7,))],
-    "matmul": [((300, 401), (401, 307), ""), ((1, 2048), (2048, 2048), ""), ((8, 1024), (1024, 1031), "b"), ((2048, 1031), (1031, 1), "a"),
-               ((64, 4096), (4096, 64), ""), ((20, 33, 65), (20, 65, 31), ""), ((70001,), (70001,), "")],
-}  # fmt: skip
+    "softmax": [((300, 1001), 1), ((1001, 300), 0)],
+    "loss": [(997, 301)],
+    "optimizer": [((300, 401), (401,), (7,))],
+    "matmul": [
+        ((300, 401), (401, 307), ""),
+        ((1, 2048), (2048, 2048), ""),
+        ((8, 1024), (1024, 1031), "b"),
+        ((2048, 1031), (1031, 1), "a"),
+        ((64, 4096), (4096, 64), ""),
+        ((20, 33, 65), (20, 65, 31), ""),
+        ((70001,), (70001,), ""),
+    ],
+}
 
 
 def large_sizes(case):
     if case.kernel == "linear":
-        return [((128, 1031), 513), ((1, 2048), 2048)]
+        return [((128, 1031), 513)]
     if case.kernel.startswith("arg"):
         return [size for size in LARGE["reduction"] if len(size[1]) == 1]
     return LARGE[case.family]
@@ -274,15 +296,17 @@ def test_bits_do_not_depend_on_threads(case, dtype, level, rng):
     from hominy.backends import native
 
     function = getattr(native, case.kernel)
-    for size in large_sizes(case):
-        arguments = case.arguments(rng, dtype, size)
-        for arranged in (arguments, case.arguments(rng, dtype, size, "permuted"))[: 1 if case.writes else 2]:
+    for number, size in enumerate(large_sizes(case)):
+        for layout in ("contiguous",) if case.writes else ("contiguous", "permuted"):
+            arguments = case.arguments(rng, dtype, size) if case.writes else case.arguments(rng, dtype, size, layout)
             hominy.set_num_threads(1)
-            expected = as_bytes(case.results(function, copy.deepcopy(arranged)))
-            for threads in (2, 3, 4, 5, 6, 7, 8):
+            expected = as_bytes(case.results(function, copy.deepcopy(arguments) if case.writes else arguments))
+            every = number == 0 and layout == "contiguous"
+            for threads in range(2, 9) if every else (3, 8):
                 hominy.set_num_threads(threads)
                 assert hominy.get_num_threads() == threads
-                assert as_bytes(case.results(function, copy.deepcopy(arranged))) == expected, (size, threads)
+                got = case.results(function, copy.deepcopy(arguments) if case.writes else arguments)
+                assert as_bytes(got) == expected, (size, layout, threads)
 
 
 def moved(x, offset):
@@ -301,11 +325,12 @@ def moved(x, offset):
 def test_bits_do_not_depend_on_alignment(case, dtype, level, rng):
     from hominy.backends import native
 
-    if case.family == "optimizer":
-        sizes, arrange = case.sizes, lambda x, offset: [moved(y, offset) for y in x] if isinstance(x, list) else x
-    else:
-        sizes = (case.sizes[-1], case.sizes[-3], *large_sizes(case)[:1])
-        arrange = lambda x, offset: moved(x, offset) if isinstance(x, np.ndarray) else x  # noqa: E731
+    def arrange(x, offset):
+        if isinstance(x, list):
+            return [moved(y, offset) for y in x]
+        return moved(x, offset) if isinstance(x, np.ndarray) else x
+
+    sizes = case.sizes if case.family == "optimizer" else (case.sizes[-1], case.sizes[-3], *large_sizes(case)[:1])
     function = getattr(native, case.kernel)
     for size in sizes:
         arguments = case.arguments(rng, dtype, size)
@@ -327,7 +352,11 @@ def test_native_declines_other_dtypes(case, rng):
     for dtype in ("float16", "longdouble"):
         arguments = case.arguments(rng, "float32", case.sizes[4])
         cast = tuple(
-            [y.astype(dtype) for y in x] if isinstance(x, list) else x.astype(dtype) if isinstance(x, np.ndarray) and x.dtype.kind == "f" else x
+            [y.astype(dtype) for y in x]
+            if isinstance(x, list)
+            else x.astype(dtype)
+            if isinstance(x, np.ndarray) and x.dtype.kind == "f"
+            else x
             for x in arguments
         )
         result = getattr(native, case.kernel)(*cast)
@@ -348,7 +377,11 @@ def test_copy_takes_every_dtype(computer, dtype, rng):
 
 def test_scalars_take_the_dtype_of_the_array(computer):
     x = np.asarray([1.5, -2.0], np.float32)
-    for function, scalar, expected in (("add", 1, [2.5, -1]), ("multiply", 0.1, x * np.float32(0.1)), ("power", 2.0, [2.25, 4])):
+    for function, scalar, expected in (
+        ("add", 1, [2.5, -1]),
+        ("multiply", 0.1, x * np.float32(0.1)),
+        ("power", 2.0, [2.25, 4]),
+    ):
         for result in (computer(function)(x, scalar), computer(function)(scalar, x)):
             if isinstance(result, Declined):
                 continue
@@ -367,7 +400,9 @@ def test_the_last_dimension_counts_up_to_the_limit(computer, dtype, rng):
         np.testing.assert_array_equal(y, -x)
     total = computer("sum")(x, tuple(range(32)), False)
     if not isinstance(total, Declined):
-        cases.assert_within(total, np.sum(x, dtype=np.float64), 32 * cases.unit_roundoff(dtype) * np.abs(x).sum(), "sum")
+        cases.assert_within(
+            total, np.sum(x, dtype=np.float64), 32 * cases.unit_roundoff(dtype) * np.abs(x).sum(), "sum"
+        )
 
 
 def test_large_sums_stay_accurate(computer):

@@ -1,6 +1,7 @@
 """Modules: their names, state, hooks and text; layers, losses and initialisation against PyTorch and NumPy."""
 
 import copy
+import importlib
 import math
 import pickle
 from collections import OrderedDict
@@ -9,6 +10,13 @@ import hominy
 import numpy as np
 import pytest
 from hominy import nn
+
+
+@pytest.fixture
+def torch():
+    """PyTorch; the mark `torch` says what happens where it is absent."""
+    return importlib.import_module("torch")
+
 
 EPS = float(np.finfo(np.float32).eps)
 
@@ -248,6 +256,7 @@ def test_load_state_dict_may_assign():
     assert weight.numpy()[0, 0] == 2.0
 
 
+@pytest.mark.torch
 def test_state_dict_carries_over_from_torch(torch):
     theirs = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU(), torch.nn.Linear(3, 2))
     ours = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
@@ -292,6 +301,7 @@ LAYERS = {
 
 
 @pytest.mark.parametrize("text", LAYERS)
+@pytest.mark.torch
 def test_repr_is_torchs(text, torch):
     assert repr(eval(text, vars(nn))) == repr(eval(text, vars(torch.nn)))
 
@@ -413,6 +423,7 @@ ACTIVATIONS = ["ReLU()", "ReLU6()", "LeakyReLU()", "LeakyReLU(0.3)", "ELU(0.5)",
 
 
 @pytest.mark.parametrize("text", ACTIVATIONS)
+@pytest.mark.torch
 def test_activations_are_torchs(text, torch):
     x = (3 * np.random.default_rng(1).standard_normal((4, 33))).astype("float64")
     gradient = np.random.default_rng(2).standard_normal(x.shape)
@@ -432,6 +443,7 @@ LOSSES = ["MSELoss", "L1Loss", "BCELoss", "BCEWithLogitsLoss"]
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.torch
 def test_elementwise_losses_are_torchs(name, reduction, torch):
     rng = np.random.default_rng(3)
     x, target = rng.uniform(0.01, 0.99, (5, 7)), rng.uniform(0, 1, (5, 7))
@@ -446,6 +458,7 @@ def test_elementwise_losses_are_torchs(name, reduction, torch):
     close(ours.grad.numpy(), theirs.grad.numpy(), 35 * 5 * 100 * 16 * eps)
 
 
+@pytest.mark.torch
 def test_weights_of_binary_losses(torch):
     rng = np.random.default_rng(4)
     x, target, weight = rng.standard_normal((5, 7)), rng.uniform(0, 1, (5, 7)), rng.uniform(0, 2, 7)
@@ -461,6 +474,7 @@ def test_weights_of_binary_losses(torch):
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize("settings", [{}, {"weight": True}, {"label_smoothing": 0.1}, {"ignore_index": 2},
                                       {"weight": True, "label_smoothing": 0.3, "ignore_index": 0}])  # fmt: skip
+@pytest.mark.torch
 def test_cross_entropy_is_torchs(settings, reduction, torch):
     rng = np.random.default_rng(5)
     x, target, weight = rng.standard_normal((9, 4)), rng.integers(0, 4, 9), rng.uniform(0.5, 2, 4)
@@ -553,6 +567,7 @@ def test_init_repeats_with_the_seed():
         assert np.array_equal(first[name].numpy(), value.numpy())
 
 
+@pytest.mark.torch
 def test_gains_are_torchs(torch):
     for name, param in [("linear", None), ("conv2d", None), ("sigmoid", None), ("tanh", None), ("relu", None),
                         ("leaky_relu", None), ("leaky_relu", 0.3), ("selu", None)]:  # fmt: skip

@@ -1,11 +1,19 @@
 """Optimizers: trajectories against PyTorch, groups, state and its dictionaries, and what bad settings raise."""
 
+import importlib
 import math
 
 import hominy
 import numpy as np
 import pytest
 from hominy import nn, optim
+
+
+@pytest.fixture
+def torch():
+    """PyTorch; the mark `torch` says what happens where it is absent."""
+    return importlib.import_module("torch")
+
 
 EPS = float(np.finfo(np.float64).eps)
 SHAPES = [(3, 4), (4,), (), (17, 5)]
@@ -61,6 +69,7 @@ class Twin:
 
 
 @pytest.mark.parametrize(("name", "settings"), SETTINGS)
+@pytest.mark.torch
 def test_trajectories_are_torchs(name, settings, torch):
     twin = Twin(torch, name, settings)
     for _ in range(STEPS):
@@ -69,6 +78,7 @@ def test_trajectories_are_torchs(name, settings, torch):
 
 
 @pytest.mark.parametrize(("name", "settings"), SETTINGS)
+@pytest.mark.torch
 def test_gradients_that_come_and_go(name, settings, torch):
     """Each parameter has its own step count and its own first step."""
     twin = Twin(torch, name, settings, split=True)
@@ -78,6 +88,7 @@ def test_gradients_that_come_and_go(name, settings, torch):
 
 
 @pytest.mark.parametrize(("name", "settings"), SETTINGS)
+@pytest.mark.torch
 def test_state_goes_to_torch_and_back(name, settings, torch):
     """PyTorch's state dict continues here as it does there."""
     first, second = Twin(torch, name, settings), Twin(torch, name, settings)
@@ -100,6 +111,7 @@ def test_state_goes_to_torch_and_back(name, settings, torch):
     second.check()
 
 
+@pytest.mark.torch
 def test_defaults_are_torchs(torch):
     for name in ("SGD", "Adam", "AdamW"):
         ours = getattr(optim, name)([nn.Parameter(hominy.zeros(1))]).defaults
@@ -266,6 +278,7 @@ def test_zero_is_a_learning_rate():
     assert parameter.item() == 1.0
 
 
+@pytest.mark.torch
 def test_repr_is_torchs(torch):
     parameters = [nn.Parameter(hominy.zeros(1))]
     text = repr(optim.SGD(parameters, lr=0.1, momentum=0.5))

@@ -19,7 +19,25 @@ COMPARE = [case for case in CASES if case.family == "compare"]
 def special(dtype):
     """Values where formulas break: both signs of each."""
     info = np.finfo(dtype)
-    sizes = [0, info.smallest_subnormal, info.tiny, info.eps, 0.5, 1, 1.5, 2.5, 20, 88, 89, 105, 709, 746, 2.0**23, info.max, np.inf]
+    sizes = [
+        0,
+        info.smallest_subnormal,
+        info.tiny,
+        info.eps,
+        0.5,
+        1,
+        1.5,
+        2.5,
+        20,
+        88,
+        89,
+        105,
+        709,
+        746,
+        2.0**23,
+        info.max,
+        np.inf,
+    ]
     with np.errstate(over="ignore"):
         values = np.asarray(sizes, np.float64).astype(dtype)
     return np.concatenate([values, -values, np.asarray([np.nan], dtype)])
@@ -51,7 +69,11 @@ def test_special_values_of_one_argument(case, dtype, computer):
         want = getattr(reference, case.kernel)(x.astype(np.float64), *scalars)
     keep = np.isfinite(x) | np.isnan(x) if case.kernel in LIMITS else np.ones(x.shape, bool)
     # A float64 reference tells too little about a result of float32 that overflows or vanishes by a hair.
-    edge = np.abs(x) > 80 if case.kernel in ("exp", "expm1", "sigmoid", "silu", "gelu", "gelu_tanh", "softplus", "elu", "tanh", "erf") else False
+    edge = (
+        np.abs(x) > 80
+        if case.kernel in ("exp", "expm1", "sigmoid", "silu", "gelu", "gelu_tanh", "softplus", "elu", "tanh", "erf")
+        else False
+    )
     keep &= ~(edge & np.isfinite(x))
     equal_where_special(got[keep], np.asarray(want)[keep], case.kernel)
     assert np.isnan(got[np.isnan(x)]).all(), "NaN did not propagate"
@@ -95,7 +117,15 @@ def test_gradients_of_activations_let_nan_through(case, computer):
 def test_reductions_of_nan_and_infinity(name, dtype, computer):
     function = computer(name)
     for size in (3, 17, 131, 1009):
-        for poison in ([np.nan], [np.inf], [-np.inf], [np.inf, -np.inf], [np.nan, np.inf], [-np.inf, np.nan], [np.nan, np.nan]):
+        for poison in (
+            [np.nan],
+            [np.inf],
+            [-np.inf],
+            [np.inf, -np.inf],
+            [np.nan, np.inf],
+            [-np.inf, np.nan],
+            [np.nan, np.nan],
+        ):
             for start in (0, size // 2, size - len(poison)):
                 x = np.linspace(-1, 2, size).astype(dtype)
                 x[start : start + len(poison)] = poison
@@ -118,7 +148,15 @@ def test_reductions_of_nan_and_infinity(name, dtype, computer):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_softmax_of_nan_and_infinity(name, dtype, computer):
     inf = np.inf
-    rows = [[1, 2, -inf], [-inf, -inf, 0], [-inf, -inf, -inf], [inf, 1, 2], [np.nan, 1, 2], [1000, 1001, 999], [-1e30, 0, 1e30]]
+    rows = [
+        [1, 2, -inf],
+        [-inf, -inf, 0],
+        [-inf, -inf, -inf],
+        [inf, 1, 2],
+        [np.nan, 1, 2],
+        [1000, 1001, 999],
+        [-1e30, 0, 1e30],
+    ]
     for repeat in (1, 7, 30):
         x = np.tile(np.asarray(rows, dtype), (1, repeat))
         for array, axis in ((x, 1), (np.ascontiguousarray(x.T), 0), (x.T, 0)):
@@ -149,10 +187,14 @@ def test_denormals_are_numbers(computer):
     """Neither flushed on the way in nor on the way out."""
     tiny = np.full(67, 2.0**-140, np.float32)
     for name, arguments, want in (
-        ("add", (tiny, tiny), 2.0**-139), ("multiply", (tiny, np.full(67, 2.0, np.float32)), 2.0**-139),
-        ("sum", (tiny, (0,), False), 67 * 2.0**-140), ("absolute", (-tiny,), 2.0**-140), ("relu", (tiny,), 2.0**-140),
-        ("exp", (np.full(67, -100.0, np.float32),), None), ("matmul", (tiny.reshape(1, -1), np.ones((67, 3), np.float32)), 67 * 2.0**-140),
-    ):  # fmt: skip
+        ("add", (tiny, tiny), 2.0**-139),
+        ("multiply", (tiny, np.full(67, 2.0, np.float32)), 2.0**-139),
+        ("sum", (tiny, (0,), False), 67 * 2.0**-140),
+        ("absolute", (-tiny,), 2.0**-140),
+        ("relu", (tiny,), 2.0**-140),
+        ("exp", (np.full(67, -100.0, np.float32),), None),
+        ("matmul", (tiny.reshape(1, -1), np.ones((67, 3), np.float32)), 67 * 2.0**-140),
+    ):
         got = computer(name)(*arguments)
         if isinstance(got, Declined):
             continue

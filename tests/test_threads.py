@@ -1,5 +1,5 @@
-"""The pools behind the kernels: forks, many Python threads at once, exceptions inside a kernel, exit with work in flight,
-and the memory pool's books."""
+"""The pools behind the kernels: forks, many Python threads at once, exceptions inside a kernel, exit with work in
+flight, and the memory pool's books."""
 
 import multiprocessing
 import os
@@ -29,9 +29,13 @@ def work(seed=0):
 def python(code, seconds=60, **environment):
     """Run `code` in a fresh interpreter; (exit code, output, error output)."""
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=seconds, check=False,
+        [sys.executable, "-c", textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
         env={**os.environ, "PYTHONWARNINGS": "ignore", **environment},
-    )  # fmt: skip
+    )
     return done.returncode, done.stdout, done.stderr
 
 
@@ -39,7 +43,15 @@ def test_number_of_threads():
     for n in (1, 3, 8):
         hominy.set_num_threads(n)
         assert hominy.get_num_threads() == n
-    for wrong, error in ((0, ValueError), (-1, ValueError), (1025, ValueError), (10**30, ValueError), (1.5, TypeError), (True, TypeError), ("2", TypeError)):
+    for wrong, error in (
+        (0, ValueError),
+        (-1, ValueError),
+        (1025, ValueError),
+        (10**30, ValueError),
+        (1.5, TypeError),
+        (True, TypeError),
+        ("2", TypeError),
+    ):
         with pytest.raises(error, match=r"\[set_num_threads\] n: expected an integer"):
             hominy.set_num_threads(wrong)
     assert hominy.get_num_threads() == 8
@@ -149,7 +161,9 @@ def test_an_exception_inside_a_kernel_leaves_the_pool_whole():
 
     def attempt(number):
         if number % 2:
-            with pytest.raises(IndexError, match=r"\[cross_entropy\] target: expected classes in \[0, 50\), got 50 at row 1234"):
+            with pytest.raises(
+                IndexError, match=r"\[cross_entropy\] target: expected classes in \[0, 50\), got 50 at row 1234"
+            ):
                 run(logits, wrong, None, -100, 0.0)
             return True
         losses, _ = run(logits, right, None, -100, 0.0)
@@ -161,7 +175,7 @@ def test_an_exception_inside_a_kernel_leaves_the_pool_whole():
 
 
 def test_a_target_that_changes_while_the_kernel_reads_it():
-    """Indices are checked where they are used: another thread may write them meanwhile, and nothing is read out of bounds."""
+    """Indices are checked where they are used: another thread may write them meanwhile, to no harm."""
     hominy.set_num_threads(2)
     logits = np.zeros((20000, 10), np.float32)
     target = np.zeros(20000, np.int64)
@@ -208,13 +222,15 @@ def test_exit_with_work_in_flight():
 
 
 def test_exit_through_an_exception_and_through_os_exit():
-    code, _, err = python("import hominy, numpy as np; hominy.kernels.exp(np.ones(10**6, np.float32)); raise SystemExit(7)")
+    code, _, err = python(
+        "import hominy, numpy as np; hominy.kernels.exp(np.ones(10**6, np.float32)); raise SystemExit(7)"
+    )
     assert code == 7, err
     code, _, err = python("import os, hominy, numpy as np; hominy.kernels.exp(np.ones(10**6, np.float32)); os._exit(5)")
     assert code == 5, err
 
 
-# ---- memory --------------------------------------------------------------------------------------------------------------
+# ---- memory ----------------------------------------------------------------------------------------------------------
 
 
 def test_the_memory_pool_keeps_books():
@@ -263,7 +279,11 @@ def test_the_pool_is_bounded():
         HOMINY_POOL_BYTES=str(3 << 20),
     )
     assert code == 0 and out.split() == [str(3 << 20), "True", "True"], (out, err)
-    code, out, err = python("import hominy, numpy as np; hominy.kernels.exp(np.ones(1 << 16, np.float32)); print(hominy.memory.statistics()['free_bytes'])", HOMINY_POOL_BYTES="0")
+    code, out, err = python(
+        "import hominy, numpy as np; hominy.kernels.exp(np.ones(1 << 16, np.float32));"
+        "print(hominy.memory.statistics()['free_bytes'])",
+        HOMINY_POOL_BYTES="0",
+    )
     assert code == 0 and out == "0\n", (out, err)
 
 
@@ -280,6 +300,10 @@ def test_memory_is_released_from_other_threads():
 
 def test_no_memory_is_an_exception():
     huge = np.broadcast_to(np.float32(1), (1 << 22, 1 << 20))
-    for call in (lambda: hominy.kernels.exp(huge), lambda: hominy.kernels.add(huge, 1.0), lambda: hominy.kernels.matmul(huge[:, :1], huge[:1])):
+    for call in (
+        lambda: hominy.kernels.exp(huge),
+        lambda: hominy.kernels.add(huge, 1.0),
+        lambda: hominy.kernels.matmul(huge[:, :1], huge[:1]),
+    ):
         with pytest.raises(MemoryError):
             call()

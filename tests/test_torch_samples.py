@@ -1,15 +1,15 @@
 """PyTorch as oracle: its own test samples (`op_db`), results and gradients, float32 and float64.
 
 Every operator that hominy offers under a name of `op_db` takes part; a sample that hominy does not compute must be in
-`UNSUPPORTED` with the reason, and the last test prints how many there are of each. An entry there that no sample needs any
-more fails too.
+`UNSUPPORTED` with the reason, and the last test prints how many there are of each. An entry there that no sample needs
+any more fails too.
 
 Tolerances. Operators that select or move must agree to the last bit (their gradients add up where they broadcast: those
 as the rest). Products must lie within (k + 8) u |A||B|, where
 |A||B| is the same operator applied to absolute values, and likewise their gradients. For the rest the bound is mixed
 forward and backward stability: the result is within 32 u of the exact function of inputs moved by 32 u. What moving
-inputs does is measured on PyTorch in float64 with relative perturbations of random sign; 32 covers the square root of the
-longest sum in a sample (625) and the few ulps of a function. Logarithms of softmax carry an absolute error besides
+inputs does is measured on PyTorch in float64 with relative perturbations of random sign; 32 covers the square root of
+the longest sum in a sample (625) and the few ulps of a function. Logarithms of softmax carry an absolute error besides
 (csrc/cpu/softmax.hpp: 48 u and more), near 0 too.
 """
 
@@ -41,19 +41,78 @@ else:
         from torch.testing._internal.common_methods_invocations import op_db
     OPERATORS = op_db
 
-PRODUCTS = {"matmul", "mm", "bmm", "mv", "dot", "addmm", "nn.functional.linear", "nn.functional.bilinear", "__rmatmul__"}
+PRODUCTS = {
+    "matmul",
+    "mm",
+    "bmm",
+    "mv",
+    "dot",
+    "addmm",
+    "nn.functional.linear",
+    "nn.functional.bilinear",
+    "__rmatmul__",
+}
 EXACT = {
-    "abs", "all", "any", "amax", "amin", "argmax", "argmin", "bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor",
-    "broadcast_to", "cat", "ceil", "clamp", "clone", "contiguous", "eq", "expand", "flatten", "floor", "gather", "ge", "gt",
-    "index_select", "isfinite", "isinf", "isnan", "le", "logical_and", "logical_not", "logical_or", "logical_xor", "lt",
-    "max", "maximum", "min", "minimum", "ne", "neg", "nn.functional.relu", "permute", "reshape", "round", "sign", "squeeze",
-    "stack", "t", "to", "transpose", "trunc", "unsqueeze", "view", "where", "__getitem__",
-}  # fmt: skip
-
+    "abs",
+    "all",
+    "any",
+    "amax",
+    "amin",
+    "argmax",
+    "argmin",
+    "bitwise_and",
+    "bitwise_not",
+    "bitwise_or",
+    "bitwise_xor",
+    "broadcast_to",
+    "cat",
+    "ceil",
+    "clamp",
+    "clone",
+    "contiguous",
+    "eq",
+    "expand",
+    "flatten",
+    "floor",
+    "gather",
+    "ge",
+    "gt",
+    "index_select",
+    "isfinite",
+    "isinf",
+    "isnan",
+    "le",
+    "logical_and",
+    "logical_not",
+    "logical_or",
+    "logical_xor",
+    "lt",
+    "max",
+    "maximum",
+    "min",
+    "minimum",
+    "ne",
+    "neg",
+    "nn.functional.relu",
+    "permute",
+    "reshape",
+    "round",
+    "sign",
+    "squeeze",
+    "stack",
+    "t",
+    "to",
+    "transpose",
+    "trunc",
+    "unsqueeze",
+    "view",
+    "where",
+    "__getitem__",
+}
 
 
 def logits_terms(sample):
-    """(1 - y) x and (1 + (p - 1) y) log(1 + e^-x) may cancel: the size of the largest, times what multiplies the loss."""
+    """(1 - y) x and (1 + (p - 1) y) log(1 + e^-x) may cancel: the larger, times what multiplies the loss."""
     x, weights = sample.input, [1.0]
     for name in ("weight", "pos_weight"):
         value = sample.kwargs.get(name)
@@ -136,7 +195,9 @@ def described(value):
 
 def text_of(sample):
     parts = [mapped(sample.input, described), *(mapped(x, described) for x in sample.args)]
-    return ", ".join([*(str(part) for part in parts), *(f"{k}={mapped(v, described)}" for k, v in sample.kwargs.items())])
+    return ", ".join(
+        [*(str(part) for part in parts), *(f"{k}={mapped(v, described)}" for k, v in sample.kwargs.items())]
+    )
 
 
 class Run:
@@ -177,7 +238,7 @@ def in_torch(op, sample, dtype, change=None, change_weights=None):
     arguments = mapped([sample.input, *sample.args], moved)
     keywords = mapped(sample.kwargs, moved)
     result = op.op(*arguments, **keywords)
-    outputs = [y for y in leaves_of(list(result) if isinstance(result, tuple) else result, (torch.Tensor, bool))]
+    outputs = list(leaves_of(list(result) if isinstance(result, tuple) else result, (torch.Tensor, bool)))
     outputs = [torch.tensor(y) if isinstance(y, bool) else y for y in outputs]
     tracked = [(i, y) for i, y in enumerate(outputs) if y.requires_grad]
     gradients = []
@@ -251,7 +312,10 @@ def stability_bounds(op, sample, exact, u):
         y = exact.values[0]
         moves[-1] = moves[-1] + GRADIENT_TERMS[op.name](sample, weight_for(y.shape, 0, np.float64), y)
     smallest = 2.0**-149 if u > 2**-50 else 2.0**-1074
-    return [None if x is None else 32 * (u * (finite(x) + move) + smallest) for x, move in zip(exact.all(), moves, strict=True)]
+    return [
+        None if x is None else 32 * (u * (finite(x) + move) + smallest)
+        for x, move in zip(exact.all(), moves, strict=True)
+    ]
 
 
 def compare(op, sample, dtype, got):
@@ -261,7 +325,9 @@ def compare(op, sample, dtype, got):
     for mine, theirs in zip(got.values, same.values, strict=True):
         assert mine.shape == theirs.shape, f"expected shape {theirs.shape}, got {mine.shape}"
         assert mine.dtype == theirs.dtype, f"expected dtype {theirs.dtype}, got {mine.dtype}"
-    assert len(got.gradients) == len(same.gradients), f"expected {len(same.gradients)} gradients, got {len(got.gradients)}"
+    assert len(got.gradients) == len(same.gradients), (
+        f"expected {len(same.gradients)} gradients, got {len(got.gradients)}"
+    )
     exact = in_torch(op, sample, torch.float64)
     bounds = product_bounds(op, sample, u) if op.name in PRODUCTS else stability_bounds(op, sample, exact, u)
     if op.name in EXACT:
@@ -346,7 +412,10 @@ def test_summary(capsys):
     if not counts:
         pytest.skip("run together with test_samples")
     with capsys.disabled():
-        print(f"\nPyTorch samples: {sum(counts.values())} of {len(counts)} operators, {sum(unsupported.values())} unsupported:")
+        print(
+            f"\nPyTorch samples: {sum(counts.values())} of {len(counts)} operators, "
+            f"{sum(unsupported.values())} unsupported:"
+        )
         for (name, reason), number in sorted(unsupported.items()):
             print(f"  {number:4d} of {counts[name]:4d}  {name}: {reason}")
     stale = [

@@ -1,6 +1,6 @@
 // Vectors whose lanes lie any stride apart in memory, whose last lanes do not exist, or that become one scalar.
 #pragma once
-#include "matmul_pack.hpp"  // pick_lanes
+#include "matmul_pack.hpp"  // index_list, pick_lanes
 
 namespace hominy::HOMINY_LEVEL {
 
@@ -23,13 +23,19 @@ inline mask_vec<T> first_lanes(int64_t n) {
   return lane < mask_vec<T>{} + typename integer_of<T>::type(n);
 }
 
+// A list, not a loop: the compiler builds the vector in registers instead of storing lanes and loading them as one.
+template <class T, int... lane>
+inline vec<T> gather_lanes(const char* p, int64_t stride, index_list<lane...>) {
+  return vec<T>{load_scalar<T>(p + lane * stride)...};
+}
+
 // A vector of elements `stride` bytes apart; `unit`: they are neighbours.
 template <class T, bool unit>
 inline vec<T> load_lanes(const char* p, int64_t stride) {
-  if constexpr (unit) return load(reinterpret_cast<const T*>(p));
-  vec<T> v;
-  for (int i = 0; i < lanes<T>; ++i) v[i] = load_scalar<T>(p + i * stride);
-  return v;
+  if constexpr (unit)
+    return load(reinterpret_cast<const T*>(p));
+  else
+    return gather_lanes<T>(p, stride, typename indices_below<lanes<T>>::type{});
 }
 
 // The same where only `n` elements exist (n may be negative, or a vector and more): `padding` in the other lanes.

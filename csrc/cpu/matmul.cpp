@@ -22,7 +22,7 @@ namespace {
 template <class T>
 constexpr int64_t deepest_block = 2048 / sizeof(T);
 constexpr int64_t shallow_block = 128;          // the same where b is read in place from afar
-constexpr int64_t packed_slice = 16;            // of k: rows of b that are packed side by side
+constexpr int64_t packed_slice = 8;             // of k: rows of b that are packed side by side
 constexpr int64_t rows_ahead = 24;              // of b, asked for before their use where they come from afar
 constexpr int64_t max_packed_rows = 2048;       // of a at a time,
 constexpr int64_t max_packed_columns = 2048;    // and of b: what lies packed in the last-level cache
@@ -262,7 +262,7 @@ void multiply_block(const product& x, const plan& how, const sources& from, cons
           start = (const char*)bias_row;
           start_row = 0;
         }
-        if (k >= 64)
+        if (how.pack_a)
           for (int64_t i = rows; i < 2 * rows; i++)
             for (int64_t v = 0; v < vectors; v++)
               __builtin_prefetch(out + i * x.out_row + v * vector_bytes, 1);  // the next tile's sums
@@ -417,14 +417,16 @@ void multiply_flat(const product& x, const plan& how, char* scratch) {
   });
 }
 
-// One row of a: b is read once, a few rows at a time, into sums that stay in the first-level cache.
+// One row of a: b is read once, a few rows at a time, into sums that stay in the first-level cache. Columns are shared
+// out in pieces as wide as the number of threads allows: memory likes long rows, and no sum is cut.
 template <class T>
 void multiply_row(const product& x) {
-  constexpr int64_t chunk = 2048 / sizeof(T), depth = 8;
-  const int64_t chunks = parts_of(x.n, chunk);
-  const int64_t tasks = double(x.n) * double(x.k) < 2 * least_task ? 1 : minimum_of(chunks, max_tasks);
+  constexpr int64_t widest = 8192 / sizeof(T), depth = 8;
+  const int64_t sharers = double(x.n) * double(x.k) < 2 * least_task ? 1 : num_threads();
+  const int64_t chunk = minimum_of(widest, round_up(parts_of(x.n, sharers), lanes<T>));
+  const int64_t chunks = parts_of(x.n, chunk), tasks = sharers == 1 ? 1 : chunks;
   parallel_for(tasks, [&](int64_t task) {
-    alignas(64) T sums[chunk];
+    alignas(64) T sums[widest];
     for (int64_t j0 = chunks * task / tasks * chunk; j0 < chunks * (task + 1) / tasks * chunk; j0 += chunk) {
       const int64_t columns = minimum_of(chunk, x.n - j0);
       const char* b = x.b + j0 * int64_t(sizeof(T));

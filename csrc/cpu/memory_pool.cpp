@@ -1,5 +1,5 @@
-// One free list a size class, under one mutex. A header of 64 bytes lies before each block, so that neither the lists nor
-// the sizes need memory of their own. System calls are made outside the lock.
+// One free list a size class, under one mutex. A header of 64 bytes lies before each block, so that neither the lists
+// nor the sizes need memory of their own. System calls are made outside the lock.
 #include "memory_pool.hpp"
 
 #include <errno.h>
@@ -19,7 +19,7 @@
 namespace hominy {
 namespace {
 
-// ---- Size classes: 64, 128, ... 512, then eight steps a doubling: 576, 640, ... 1024, 1152, ... ----------------------
+// ---- Size classes: 64, 128, ... 512, then eight steps a doubling: 576, 640, ... 1024, 1152, ... ---------------------
 
 constexpr int64_t cache_line = 64;
 constexpr int class_count = 8 * 50;
@@ -43,7 +43,7 @@ int class_of_bytes(int64_t bytes) {
   return 8 * doublings + int(lines >> doublings);
 }
 
-// ---- Blocks of the operating system -----------------------------------------------------------------------------------
+// ---- Blocks of the operating system ---------------------------------------------------------------------------------
 
 struct alignas(cache_line) header {
   header* next;   // in a free list
@@ -68,8 +68,8 @@ header* make_header(void* block, void* mapping, int size_class) {
 }
 
 #if HOMINY_HAS_MMAP
-// Blocks of 2 MiB and more are mapped: aligned to a huge page, so that the first touch of 2 MiB is one page fault instead
-// of 512, and given back for certain. The page before the block is mapped too, for its header.
+// Blocks of 2 MiB and more are mapped: aligned to a huge page, so that the first touch of 2 MiB is one page fault
+// instead of 512, and given back for certain. The page before the block is mapped too, for its header.
 constexpr int64_t huge_page = int64_t(2) << 20;
 
 bool is_mapped(int size_class) { return bytes_of_class(size_class) >= huge_page; }
@@ -119,7 +119,7 @@ void system_free_list(header* list) {
   }
 }
 
-// ---- The pool ---------------------------------------------------------------------------------------------------------
+// ---- The pool -------------------------------------------------------------------------------------------------------
 
 int64_t default_bound() {
   if (const char* asked = getenv("HOMINY_POOL_BYTES")) {

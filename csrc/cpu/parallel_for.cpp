@@ -1,10 +1,10 @@
 // The thread pool: one job at a time, whose tasks the caller and the workers claim one by one from a shared counter.
 //
 // A worker takes part in a job only through a seat. The caller fills in the job, then publishes a number of seats in
-// `state`; a worker takes one (seats - 1, active + 1) in one atomic step, and only then looks at the job. When the tasks
-// are all claimed the remaining seats are removed, and the caller returns once nobody is active. So a worker that comes
-// late finds no seat and touches nothing, a worker that holds an old view of `state` fails its exchange or takes a seat
-// of the newer job (which is as good), and the caller never waits for a worker that has not woken up yet.
+// `state`; a worker takes one (seats - 1, active + 1) in one atomic step, and only then looks at the job. When the
+// tasks are all claimed the remaining seats are removed, and the caller returns once nobody is active. So a worker that
+// comes late finds no seat and touches nothing, a worker that holds an old view of `state` fails its exchange or takes
+// a seat of the newer job (which is as good), and the caller never waits for a worker that has not woken up yet.
 //
 // Nothing here is ever destroyed: workers are detached and the pool is leaked, so that a process may end at any moment.
 // What a fork leaves behind in the child (a pool whose workers do not exist) is abandoned, not repaired.
@@ -40,12 +40,12 @@ namespace {
 
 constexpr int max_threads = 1024;
 
-// How long an idle worker stays hot before it sleeps: it bridges the gaps between the calls of a training step (waking it
-// costs the caller some 8 us). It yields its CPU now and then: with a busy neighbour on a machine of two CPUs, worker and
-// caller end up on the same one, and a job of 10 us took 217 us behind a worker that spun without yielding.
+// How long an idle worker stays hot before it sleeps: it bridges the gaps between the calls of a training step (waking
+// it costs the caller some 8 us). It yields its CPU now and then: with a busy neighbour on a machine of two CPUs,
+// worker and caller end up on the same one, and a job of 10 us took 217 us behind a worker that spun without yielding.
 constexpr auto worker_spin = std::chrono::microseconds(200);
-// How long a caller waits hot for the tasks that others still run. It never yields (a neighbour would keep the CPU for a
-// whole time slice), it sleeps, which lets a worker on the same CPU go on.
+// How long a caller waits hot for the tasks that others still run. It never yields (a neighbour would keep the CPU for
+// a whole time slice), it sleeps, which lets a worker on the same CPU go on.
 constexpr auto caller_spin = std::chrono::microseconds(50);
 
 // The object behind `slot`, made on first use. No lock, so that a fork in the middle cannot leave one held.
@@ -198,7 +198,7 @@ class pool {
 
  private:
   // `state` holds three numbers, so that they change together.
-  static constexpr uint64_t one_active = 1, all_active = 0xffff;  // workers inside the job
+  static constexpr uint64_t one_active = 1, all_active = 0xffff;          // workers inside the job
   static constexpr uint64_t one_seat = 1 << 16, all_seats = 0xffff0000u;  // workers that may still enter it
   static constexpr uint64_t caller_sleeps = uint64_t(1) << 32;            // the last to leave wakes the caller
 
@@ -231,7 +231,9 @@ class pool {
                                         std::memory_order_relaxed)) {
     }
     if ((seen & caller_sleeps) && (seen & all_active) == one_active) {
-      { std::lock_guard<std::mutex> lock(mutex); }  // the caller is inside its wait, or sees the new state
+      // The caller is inside its wait once the lock is free, or sees the new state.
+      mutex.lock();
+      mutex.unlock();
       workers_left.notify_one();
     }
   }
@@ -256,7 +258,9 @@ class pool {
     const int asleep = sleepers.load(std::memory_order_seq_cst);
     const int missing = std::min(seats - (workers() - asleep), asleep);  // seats that no hot worker will take
     if (missing <= 0) return;
-    { std::lock_guard<std::mutex> lock(mutex); }  // who counts as asleep is inside its wait from here on
+    // Who counts as asleep is inside its wait once the lock is free.
+    mutex.lock();
+    mutex.unlock();
     if (missing == asleep)
       seats_offered.notify_all();
     else

@@ -16,8 +16,8 @@ namespace hominy {
 // the caller wrote before is visible to every task, what the tasks wrote is visible to the caller after.
 void parallel_for(int64_t tasks, void (*body)(void* context, int64_t task), void* context);
 
-// The same for a callable f(int64_t task): parallel_for(rows, [&](int64_t row) { ... }). It is called by reference, never
-// copied. A single task is a plain call, which the compiler may inline.
+// The same for a callable f(int64_t task): parallel_for(rows, [&](int64_t row) { ... }). It is called by reference,
+// never copied. A single task is a plain call, which the compiler may inline.
 template <class F>
 inline void parallel_for(int64_t tasks, F&& f) {
   struct erased {  // a function cannot be carried in a void*, a pointer to this can

@@ -408,6 +408,7 @@ template <class Op, class T>
 void reduce_short_rows(const plan& p, bool mean) {
   const int64_t n = p.reduced_total, groups = (p.kept_total - 1) / lanes<T> + 1;
   const T divisor = mean ? T(n) : T(1);
+  const int inner = p.kept_count - 1;
   const int64_t tasks =
       minimum_of(groups, maximum_of<int64_t>(1, minimum_of(p.kept_total * n / elements_per_task, most_tasks)));
   parallel_for(tasks, [&](int64_t task) {
@@ -416,15 +417,22 @@ void reduce_short_rows(const plan& p, bool mean) {
     for (int64_t group = mine.first; group < mine.first + mine.count; ++group) {
       const int64_t count = minimum_of<int64_t>(lanes<T>, p.kept_total - group * lanes<T>);
       vec<T> row[lanes<T>] = {};
-      int64_t out_offset[lanes<T>];
+      // Where the group lies within one dimension, offsets are a multiplication; else the odometer gives them.
+      const bool even = kept.index[inner] + count <= p.kept[inner].size;
+      int64_t x_offset[lanes<T>], out_offset[lanes<T>] = {};
       for (int64_t r = 0; r < count; ++r) {
-        row[r] = combine_row<Op, T>(p.data[0] + kept.offset[0], n);
-        out_offset[r] = kept.offset[1];
-        kept.advance();
+        x_offset[r] = kept.offset[0] + (even ? r * p.kept[inner].stride[0] : 0);
+        out_offset[r] = kept.offset[1] + (even ? r * p.kept[inner].stride[1] : 0);
+        if (!even) kept.advance();
       }
+      if (even) kept.advance(count);
+      for (int64_t r = 0; r < count; ++r) row[r] = combine_row<Op, T>(p.data[0] + x_offset[r], n);
       vec<T> result = combine_rows<T>(row, [](auto a, auto b) { return Op::combine(a, b); });
       if (mean) result = result / divisor;
-      for (int64_t r = 0; r < count; ++r) store_scalar<T>(p.data[1] + out_offset[r], result[r]);
+      if (even && p.kept[inner].stride[1] == int64_t(sizeof(T)))
+        store_lanes<T, true>(p.data[1] + out_offset[0], sizeof(T), result, count);
+      else
+        for (int64_t r = 0; r < count; ++r) store_scalar<T>(p.data[1] + out_offset[r], result[r]);
     }
   });
 }

@@ -38,10 +38,9 @@ void map_row(const char* x, int64_t x_stride, char* out, int64_t out_stride, int
                          f(load_padded<T, unit>(x + i * x_stride, x_stride, n - i, T(0)), i, n - i), n - i);
 }
 
-template <class T, bool unit>
+template <class T, bool unit, bool logarithm>
 struct softmax_forward {
   static constexpr int inputs = 1;
-  bool logarithm;
 
   void row(const line& r) const {
     const char* x = r.in[0];
@@ -71,7 +70,7 @@ struct softmax_forward {
     const char* x[lanes<T>];
     for (int64_t i = 0; i < count; ++i) x[i] = r[i].in[0];
     const int64_t n = r[0].n;
-    if (logarithm) {
+    if constexpr (logarithm) {
       const auto [largest, sum] =
           statistics_of_short_rows<T>(x, count, n, [](vec<T>, int64_t, int64_t, int64_t) {});
       const vec<T> log_sum = log<T>(sum);
@@ -104,12 +103,11 @@ struct softmax_forward {
 };
 
 // in[0] is g, in[1] is y.
-template <class T, bool unit>
+template <class T, bool unit, bool logarithm>
 struct softmax_gradient {
   static constexpr int inputs = 2;
-  bool logarithm;
 
-  static vec<T> result(bool logarithm, vec<T> g, vec<T> y, vec<T> sum) {
+  static vec<T> result(vec<T> g, vec<T> y, vec<T> sum) {
     return logarithm ? g - exp<T>(y) * sum : y * (g - sum);
   }
   void row(const line& r) const {
@@ -123,7 +121,7 @@ struct softmax_gradient {
           }));
     const vec<T> sum = broadcast(T(total));
     map_row<T, unit>(g, r.stride[0], r.out, r.stride[2], r.n, [=](vec<T> v, int64_t at, int64_t n) {
-      return result(logarithm, v, load_padded<T, unit>(y + at * r.stride[1], r.stride[1], n, T(0)), sum);
+      return result(v, load_padded<T, unit>(y + at * r.stride[1], r.stride[1], n, T(0)), sum);
     });
   }
   void short_rows(const line* r, int64_t count) const {
@@ -131,17 +129,15 @@ struct softmax_gradient {
     const int64_t n = r[0].n;
     vec<T> sums[lanes<T>] = {};
     for (int64_t i = 0; i < count; ++i)
-      for (int64_t at = 0; at < n; at += lanes<T>) {
-        const vec<T> g = load_padded<T, true>(r[i].in[0] + at * item, item, n - at, T(0));
-        sums[i] = sums[i] +
-                  (logarithm ? g : g * load_padded<T, true>(r[i].in[1] + at * item, item, n - at, T(0)));
-      }
+      sums[i] = sum_vectors<T>(r[i].in[0], n, [&](vec<T> g, int64_t at, int64_t k) {
+        return logarithm ? g : g * load_padded<T, true>(r[i].in[1] + at * item, item, k, T(0));
+      });
     const vec<T> totals = combine_rows<T>(sums, [](vec<T> a, vec<T> b) { return a + b; });
     for (int64_t i = 0; i < count; ++i) {
       const vec<T> sum = broadcast(T(totals[i]));
       const char* y = r[i].in[1];
       map_row<T, true>(r[i].in[0], item, r[i].out, item, n, [=](vec<T> v, int64_t at, int64_t k) {
-        return result(logarithm, v, load_padded<T, true>(y + at * item, item, k, T(0)), sum);
+        return result(v, load_padded<T, true>(y + at * item, item, k, T(0)), sum);
       });
     }
   }
@@ -156,7 +152,7 @@ struct softmax_gradient {
     const vec<T> sum =
         sum_of_columns<T>(c.n, [&](int64_t i) { return logarithm ? load_g(i) : load_g(i) * load_y(i); });
     for (int64_t i = 0; i < c.n; ++i)
-      store_lanes<T, unit>(c.out + i * c.stride[2], c.lane_stride[2], result(logarithm, load_g(i), load_y(i), sum),
+      store_lanes<T, unit>(c.out + i * c.stride[2], c.lane_stride[2], result(load_g(i), load_y(i), sum),
                            c.width);
   }
 };
@@ -191,8 +187,8 @@ void run_staged(const Kernel& kernel, const line& c) {
 }
 
 // in1 is in0 again where the kernel has one input.
-template <class T, template <class, bool> class Kernel>
-void run_lines(bool logarithm, const hominy_tensor& in0, const hominy_tensor& in1, int axis, const hominy_tensor& out,
+template <class T, template <class, bool, bool> class Kernel, bool logarithm>
+void run_lines(const hominy_tensor& in0, const hominy_tensor& in1, int axis, const hominy_tensor& out,
                int64_t elements) {
   const hominy_tensor* const arrays[3] = {&in0, &in1, &out};
   char* data[3];
@@ -224,8 +220,8 @@ void run_lines(bool logarithm, const hominy_tensor& in0, const hominy_tensor& in
       minimum_of(items, maximum_of<int64_t>(1, minimum_of(elements / elements_per_task, most_tasks)));
   parallel_for(tasks, [&](int64_t task) {
     const share mine(items, tasks, task);
-    const Kernel<T, true> neighbours{logarithm};
-    const Kernel<T, false> apart{logarithm};
+    const Kernel<T, true, logarithm> neighbours;
+    const Kernel<T, false, logarithm> apart;
     odometer<3> outer(dims, count, mine.first / panels);
     int64_t panel = mine.first % panels;
     line waiting[lanes<T>];  // short rows, until there are as many as lanes
@@ -270,16 +266,16 @@ hominy_status check_arguments(const hominy_tensor& in0, const hominy_tensor& in1
   return count_elements(in0, elements);
 }
 
-template <template <class, bool> class Kernel>
+template <template <class, bool, bool> class Kernel>
 hominy_status run(bool logarithm, const hominy_tensor& in0, const hominy_tensor& in1, int axis,
                   const hominy_tensor& out) {
   int64_t elements;
   if (hominy_status status = check_arguments(in0, in1, axis, out, &elements)) return status;
   if (elements == 0) return HOMINY_OK;
   if (in0.dtype == HOMINY_FLOAT32)
-    run_lines<float, Kernel>(logarithm, in0, in1, axis, out, elements);
+    (logarithm ? run_lines<float, Kernel, true> : run_lines<float, Kernel, false>)(in0, in1, axis, out, elements);
   else
-    run_lines<double, Kernel>(logarithm, in0, in1, axis, out, elements);
+    (logarithm ? run_lines<double, Kernel, true> : run_lines<double, Kernel, false>)(in0, in1, axis, out, elements);
   return HOMINY_OK;
 }
 

@@ -79,6 +79,17 @@ struct lane_statistics {
 
 constexpr int64_t short_row = 256;  // elements; a vector's worth of such rows stays in L1
 
+// Sums f(vector, first element, count of elements) over a short row of neighbours; lanes are not combined.
+template <class T, class F>
+inline vec<T> sum_vectors(const char* x, int64_t n, F f, T padding = T(0)) {
+  constexpr int64_t item = sizeof(T);
+  vec<T> sum{};
+  int64_t i = 0;
+  for (; i + lanes<T> <= n; i += lanes<T>) sum = sum + f(load_lanes<T, true>(x + i * item, item), i, int64_t(lanes<T>));
+  if (i < n) sum = sum + f(load_padded<T, true>(x + i * item, item, n - i, padding), i, n - i);
+  return sum;
+}
+
 // The statistics of `count` <= lanes short rows of neighbours, without waiting for one row's lanes to be combined before the
 // next is begun. e(vector of exp(x - largest), row, first element, count of elements) may keep the exponentials.
 template <class T, class E>
@@ -94,19 +105,14 @@ inline lane_statistics<T> statistics_of_short_rows(const char* const* x, int64_t
   const vec<T> largest = combine_rows<T>(row, [](vec<T> a, vec<T> b) { return at_least<T>(a, b); });
   for (int64_t r = 0; r < count; ++r) {
     const vec<T> shift = broadcast(T(largest[r]));
-    vec<T> sum{};
-    int64_t i = 0;
-    for (; i + lanes<T> <= n; i += lanes<T>) {
-      const vec<T> power = exp<T>(load_lanes<T, true>(x[r] + i * item, item) - shift);
-      e(power, r, i, int64_t(lanes<T>));
-      sum = sum + power;
-    }
-    if (i < n) {
-      const vec<T> power = exp<T>(load_padded<T, true>(x[r] + i * item, item, n - i, T(-INFINITY)) - shift);
-      e(power, r, i, n - i);
-      sum = sum + power;
-    }
-    row[r] = sum;
+    row[r] = sum_vectors<T>(
+        x[r], n,
+        [&](vec<T> v, int64_t i, int64_t here) {
+          const vec<T> power = exp<T>(v - shift);
+          e(power, r, i, here);
+          return power;
+        },
+        T(-INFINITY));
   }
   return {largest, combine_rows<T>(row, [](vec<T> a, vec<T> b) { return a + b; })};
 }

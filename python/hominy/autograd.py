@@ -277,8 +277,8 @@ class Operator:
                     f"[{self.name}] unexpected argument {name!r}; its arguments are {', '.join(self.parameters)}"
                 )
             position = self.parameters.index(name)
-            if position < len(args):
-                raise TypeError(f"[{self.name}] {name}: given twice, by position and by name")
+            if values[position] is not _MISSING:
+                raise TypeError(f"[{self.name}] {name}: given twice, by position and by name or by two names")
             values[position] = value
         first_default = self.count - len(self.defaults)
         for position in range(len(args), self.count):

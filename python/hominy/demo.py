@@ -308,7 +308,8 @@ def draw(lesson: Lesson, timings: list[Timing], path: str) -> str:
         figure.text(0.035, 0.955, "hominy reads handwriting", fontsize=23, fontweight="bold", va="center")
         figure.text(
             0.035, 0.918,
-            f"A 64-256-128-10 network, {lesson.trained_on:,} pictures of 8x8 pixels, {lesson.seconds:.1f} s of training: "
+            f"A 64-256-128-10 network, {lesson.trained_on:,} pictures of 8x8 pixels, "
+            f"{lesson.seconds:.1f} s of training: "
             f"{lesson.right.sum()} of {len(lesson.labels)} unseen digits are read right ({lesson.accuracy:.1%}).",
             fontsize=12, color=_SOFT, va="center",
         )  # fmt: skip

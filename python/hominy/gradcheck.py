@@ -93,8 +93,8 @@ def _analytical(outputs: list[Any], inputs: list[Any]) -> list[list[Any]]:
                     continue
                 if gradient._array.shape != x._array.shape or gradient._array.dtype != x._array.dtype:
                     raise GradcheckError(
-                        f"[gradcheck] a gradient of shape {gradient._array.shape} and dtype {gradient._array.dtype} came back "
-                        f"for an input of shape {x._array.shape} and dtype {x._array.dtype}"
+                        f"[gradcheck] a gradient of shape {gradient._array.shape}, dtype {gradient._array.dtype} "
+                        f"came back for an input of shape {x._array.shape}, dtype {x._array.dtype}"
                     )
                 jacobian[:, column] = gradient._array.reshape(-1)
         jacobians.append(columns)
@@ -109,10 +109,10 @@ def _compare(name: str, analytical: Any, numerical: Any, where: str, atol: float
         element = tuple(int(i) for i in np.unravel_index(row, x._array.shape)) if x._array.ndim else ()
         place = tuple(int(i) for i in np.unravel_index(column, y._array.shape)) if y._array.ndim else ()
         raise GradcheckError(
-            f"[{name}] Jacobian mismatch for {where}: {int(wrong.sum())} of {wrong.size} entries differ; the first is the "
-            f"derivative of output element {place} by input element {element}: analytical {analytical[row, column]:.10g}, "
-            f"numerical {numerical[row, column]:.10g} (atol {atol}, rtol {rtol})\nnumerical:\n{numerical}\n"
-            f"analytical:\n{analytical}"
+            f"[{name}] Jacobian mismatch for {where}: {int(wrong.sum())} of {wrong.size} entries differ; the first is "
+            f"the derivative of output element {place} by input element {element}: "
+            f"analytical {analytical[row, column]:.10g}, numerical {numerical[row, column]:.10g} "
+            f"(atol {atol}, rtol {rtol})\nnumerical:\n{numerical}\nanalytical:\n{analytical}"
         )
 
 
@@ -218,7 +218,8 @@ def _check_undefined(tracked: list[tuple[int, Any]], tensors: list[Any]) -> None
             first, second = (0.0 if g is None else g._array for g in (one, all_))
             if not np.array_equal(np.broadcast_to(first, np.shape(second)), second, equal_nan=True):
                 raise GradcheckError(
-                    f"[gradcheck] the gradient of output {i} alone by input {number} differs from that with zeros for the others"
+                    f"[gradcheck] the gradient of output {i} alone by input {number} differs from that with zeros "
+                    "for the others"
                 )
 
 

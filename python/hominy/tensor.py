@@ -6,6 +6,7 @@ package loads; what is written here is what is not an operator: fields, conversi
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,12 +19,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
+_hook_numbers = itertools.count()
+
+
 class RemovableHandle:
     """Takes a hook away again: `handle.remove()`."""
 
     def __init__(self, hooks: dict[int, Any], hook: Any) -> None:
         self._hooks = hooks
-        self._key = id(self)
+        self._key = next(_hook_numbers)
         hooks[self._key] = hook
 
     def remove(self) -> None:
@@ -339,8 +343,7 @@ class Tensor(TensorBase):
         other = value._array if isinstance(value, TensorBase) else value
         return bool((self._array == other).any())
 
-    def __hash__(self) -> int:
-        return id(self)
+    __hash__ = object.__hash__
 
     def __repr__(self) -> str:
         body = np.array2string(self._array, separator=", ", prefix="tensor(", precision=4, suppress_small=False)

@@ -43,7 +43,6 @@ struct level {
 // A group is what one line of the report stands for.
 void begin_group(const std::string& name);
 void end_group();
-int failures();
 
 // Counts one check; a failure is printed with its description (the first few of a group).
 bool check(bool ok, const char* format, ...) __attribute__((format(printf, 2, 3)));

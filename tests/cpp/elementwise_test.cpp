@@ -29,7 +29,7 @@ real tanh_argument(real x) { return sqrt_2_over_pi * (x + 0.044715L * x * x * x)
 
 struct reference {
   real value;
-  real ulps;       // 0: exact
+  real ulps;        // 0: exact
   real scale = 0;   // what the ulps are of, if not of the value
   real factor = 0;  // what multiplies an intermediate result, whose underflow it magnifies
 };
@@ -58,8 +58,7 @@ reference unary_reference(int operation, real x, real p, real q) {
     case HOMINY_UNARY_elu: return {x > 0 ? x : p * expm1l(x), 4};
     case HOMINY_UNARY_silu: return {x == -infinity ? nan : x * sigmoid(x), 5, 0, fabsl(x)};
     case HOMINY_UNARY_gelu: return {x == -infinity ? nan : x * normal_cdf(x), 5, fabsl(x)};
-    case HOMINY_UNARY_gelu_tanh:
-      return {x == -infinity ? nan : 0.5L * x * (1 + tanhl(tanh_argument(x))), 5, fabsl(x)};
+    case HOMINY_UNARY_gelu_tanh: return {x == -infinity ? nan : 0.5L * x * (1 + tanhl(tanh_argument(x))), 5, fabsl(x)};
     case HOMINY_UNARY_softplus: return {softplus(x, p, q), 6};
     case HOMINY_UNARY_clamp: return {isnan(x) ? x : x < p ? p : x > q ? q : x, 0};
   }
@@ -158,7 +157,7 @@ std::string describe(const char* operation, const array& out, const array& x) {
 // Shapes for one size n: a vector, and n in each place of a matrix, and more dimensions than can be merged.
 std::vector<std::vector<int64_t>> shapes_of(int64_t n) { return {{n}, {3, n}, {n, 2}, {2, n, 3}}; }
 
-// ---- Tests ------------------------------------------------------------------------------------------------------------
+// ---- Tests ----------------------------------------------------------------------------------------------------------
 
 void unary_values(const level& here, int32_t dtype) {
   for (int operation = 0; operation < HOMINY_UNARY_COUNT; ++operation) {
@@ -187,10 +186,13 @@ void unary_special_values(const level& here, int32_t dtype) {
   const bool single = dtype == HOMINY_FLOAT32;
   const real least = single ? 0x1p-149L : 0x1p-1074L, smallest_normal = single ? 0x1p-126L : 0x1p-1022L;
   const real largest = single ? 0x1.fffffep127L : 0x1.fffffffffffffp1023L;
-  std::vector<real> values = {0.0L, -0.0L, infinity, -infinity, nan, 1, -1, 0.5L, -0.5L, 1.5L, 2.5L, -2.5L, least, -least,
-                              smallest_normal, -smallest_normal, largest, -largest, 1e-10L, -1e-10L, 20, -20, 50, -50,
-                              87, 89, -87, -89, -104, 105, 700, -700, 710, -740, 0x1p23L, 0x1p24L + 2, -0x1p23L, 0x1p52L,
-                              9, -9, 3.9L, -3.9L, 6.1L, -6.1L};
+  // clang-format off
+  const std::vector<real> values = {
+      0.0L, -0.0L, infinity, -infinity, nan, 1, -1, 0.5L, -0.5L, 1.5L, 2.5L, -2.5L,
+      least, -least, smallest_normal, -smallest_normal, largest, -largest, 1e-10L, -1e-10L,
+      20, -20, 50, -50, 87, 89, -87, -89, -104, 105, 700, -700, 710, -740,
+      0x1p23L, 0x1p24L + 2, -0x1p23L, 0x1p52L, 9, -9, 3.9L, -3.9L, 6.1L, -6.1L};
+  // clang-format on
   for (int operation = 0; operation < HOMINY_UNARY_COUNT; ++operation) {
     const auto [p, q] = parameters_of_unary(operation);
     array x(dtype, {int64_t(values.size())}), out(dtype, {int64_t(values.size())});
@@ -363,8 +365,10 @@ void refusals(const level& here, int32_t dtype) {
     check_refused(k.binary(binary, &bad.tensor, b, 0, 0, out), {bad.expected}, out, "binary: a has " + what);
     check_refused(k.binary(binary, a, &bad.tensor, 0, 0, out), {bad.expected}, out, "binary: b has " + what);
     check_refused(k.binary(binary, a, b, 0, 0, &bad.tensor), {bad.expected}, out, "binary: out has " + what);
-    check_refused(k.compare(HOMINY_COMPARE_less, &bad.tensor, b, truth), {bad.expected}, truth, "compare: a has " + what);
-    check_refused(k.compare(HOMINY_COMPARE_less, a, &bad.tensor, truth), {bad.expected}, truth, "compare: b has " + what);
+    check_refused(k.compare(HOMINY_COMPARE_less, &bad.tensor, b, truth), {bad.expected}, truth,
+                  "compare: a has " + what);
+    check_refused(k.compare(HOMINY_COMPARE_less, a, &bad.tensor, truth), {bad.expected}, truth,
+                  "compare: b has " + what);
     check_refused(k.where(truth, &bad.tensor, b, out), {bad.expected}, out, "where: a has " + what);
     check_refused(k.where(truth, a, &bad.tensor, out), {bad.expected}, out, "where: b has " + what);
     check_refused(k.where(truth, a, b, &bad.tensor), {bad.expected}, out, "where: out has " + what);

@@ -1,11 +1,11 @@
-// Tests the kernels through the table of include/hominy.h, with nothing but the C++ library: so it runs under sanitizers
-// and, cross-compiled, under an emulator. Every ISA level that this machine runs is tested against straightforward loops
-// in long double, within the error bounds that the kernels' headers state.
+// Tests the kernels through the table of include/hominy.h, with nothing but the C++ library: so it runs under
+// sanitizers and, cross-compiled, under an emulator. Every ISA level that this machine runs is tested against
+// straightforward loops in long double, within the error bounds that the kernels' headers state.
 //
 //   kernel_test [--quick] [--no-fork] [--level avx2] [--family matmul]
 //
 // Prints a line for each group of checks and closes with "N passed, M failed"; exits with 1 if anything failed.
-#include <stdlib.h>
+#include <stddef.h>
 
 #include "check.hpp"
 

@@ -54,7 +54,8 @@ struct problem {
     real magnitude = (1 - s) * weight_of(t) * (m - logit(n, t) + (lse - m) + slack);
     for (int64_t c = 0; c < classes && s != 0; ++c) {
       value += s / real(classes) * weight_of(c) * (lse - logit(n, c));
-      magnitude += s / real(classes) * weight_of(c) * (m - logit(n, c) + (lse - m) + slack + (weighted ? real(classes) / 4 : 0));
+      magnitude +=
+          s / real(classes) * weight_of(c) * (m - logit(n, c) + (lse - m) + slack + (weighted ? real(classes) / 4 : 0));
     }
     return {value, 2 * u * (magnitude + fabsl(value))};
   }
@@ -68,10 +69,10 @@ struct problem {
     for (int64_t k = 0; k < classes; ++k) total += weight_of(k);
     const real scale = (1 - s) * weight_of(t) + s / real(classes) * total;
     const real subtracted = (c == t ? (1 - s) * weight_of(t) : 0) + s / real(classes) * weight_of(c);
-    const real bound = fabsl(g) * u *
-                       ((fabsl(lse) + 2 * fabsl(logit(n, c) - lse) + 16 + (weighted && s != 0 ? real(classes) / 4 : 0)) *
-                            scale * p +
-                        8 * subtracted);
+    const real bound =
+        fabsl(g) * u *
+        ((fabsl(lse) + 2 * fabsl(logit(n, c) - lse) + 16 + (weighted && s != 0 ? real(classes) / 4 : 0)) * scale * p +
+         8 * subtracted);
     return {g * (scale * p - subtracted), 2 * bound};
   }
 };
@@ -85,8 +86,8 @@ void values(const level& here, int32_t dtype) {
     const std::string what = "cross_entropy (" + std::to_string(rows) + "," + std::to_string(classes) + ") " +
                              name_of(from) + " -> " + name_of(to) + (weighted ? " weighted" : "") + " smoothing " +
                              std::to_string(smoothing);
-    if (!check_status(here.kernels->cross_entropy(given.logits, given.target, given.weight_or_null(), ignored, smoothing,
-                                                  losses, logsumexp),
+    if (!check_status(here.kernels->cross_entropy(given.logits, given.target, given.weight_or_null(), ignored,
+                                                  smoothing, losses, logsumexp),
                       HOMINY_OK, what))
       return;
     check_elements(losses, what, [&](int64_t n) { return given.loss(n, u); });
@@ -110,8 +111,8 @@ void values(const level& here, int32_t dtype) {
     check(given.logits.untouched() && given.target.untouched() && given.weight.untouched() && gradient.untouched(),
           "%s: wrote to an input", what.c_str());
     if (from != to) return;
-    here.kernels->cross_entropy_backward(gradient, given.logits, given.target, given.weight_or_null(), ignored, smoothing,
-                                         logsumexp, given.logits);
+    here.kernels->cross_entropy_backward(gradient, given.logits, given.target, given.weight_or_null(), ignored,
+                                         smoothing, logsumexp, given.logits);
     check(given.logits.bits() == out.bits(), "%s: backward in place", what.c_str());
   };
   for (int64_t classes : here.sizes(dtype))
@@ -121,8 +122,7 @@ void values(const level& here, int32_t dtype) {
         run(7, classes, layout::contiguous, layout::contiguous, weighted, smoothing);
         run(1, classes, layout::contiguous, layout::contiguous, weighted, smoothing);
       }
-  for (int64_t rows : {0, 1, 2, 17, 64})
-    run(rows, 10, layout::contiguous, layout::contiguous, true, 0.2);
+  for (int64_t rows : {0, 1, 2, 17, 64}) run(rows, 10, layout::contiguous, layout::contiguous, true, 0.2);
   run(0, 0, layout::contiguous, layout::contiguous, false, 0);
   for (layout from : input_layouts)
     for (layout to : output_layouts)
@@ -162,12 +162,14 @@ void bad_targets(const level& here, int32_t dtype) {
       gradient.fill_uniform(1, -1, 1);
       logsumexp.fill_uniform(1, 1, 2);
       const std::string what = "target " + std::to_string(bad);
-      check_status(here.kernels->cross_entropy(given.logits, given.target, given.weight, ignored, 0.1, losses, logsumexp),
-                   HOMINY_BAD_INDEX, what);
-      check_status(here.kernels->cross_entropy_backward(gradient, given.logits, given.target, given.weight, ignored, 0.1,
-                                                        logsumexp, out),
+      check_status(
+          here.kernels->cross_entropy(given.logits, given.target, given.weight, ignored, 0.1, losses, logsumexp),
+          HOMINY_BAD_INDEX, what);
+      check_status(here.kernels->cross_entropy_backward(gradient, given.logits, given.target, given.weight, ignored,
+                                                        0.1, logsumexp, out),
                    HOMINY_BAD_INDEX, what + " backward");
-      check(losses.guards_intact() && logsumexp.guards_intact() && out.guards_intact(), "%s: wrote outside", what.c_str());
+      check(losses.guards_intact() && logsumexp.guards_intact() && out.guards_intact(), "%s: wrote outside",
+            what.c_str());
     }
   // ignore_index may itself be a class, or anything else.
   problem given(dtype, 3, 5, layout::contiguous, false, 0);
@@ -210,7 +212,8 @@ void refusals(const level& here, int32_t dtype) {
     backward(gradient, good.logits, good.target, good.weight, &bad.tensor, out, bad.expected, "logsumexp has " + what);
   }
   for (const auto& bad : bad_tensors(good.weight))
-    forward(good.logits, good.target, &bad.tensor, 0, losses, logsumexp, bad.expected, std::string("weight has ") + bad.what);
+    forward(good.logits, good.target, &bad.tensor, 0, losses, logsumexp, bad.expected,
+            std::string("weight has ") + bad.what);
   array wrong_type(HOMINY_INT32, {4});
   forward(good.logits, wrong_type, good.weight, 0, losses, logsumexp, HOMINY_BAD_DTYPE, "target is int32");
   backward(gradient, good.logits, wrong_type, good.weight, logsumexp, out, HOMINY_BAD_DTYPE, "target is int32");
@@ -224,7 +227,8 @@ void refusals(const level& here, int32_t dtype) {
 
 void threads_and_alignment(const level& here, int32_t dtype) {
   const int64_t rows = here.settings.quick ? 301 : 2003;
-  const problem given(dtype, rows, 67, layout::contiguous, true, 0.1), shifted(dtype, rows, 67, layout::misaligned, true, 0.1);
+  const problem given(dtype, rows, 67, layout::contiguous, true, 0.1),
+      shifted(dtype, rows, 67, layout::misaligned, true, 0.1);
   array losses(dtype, {rows}), logsumexp(dtype, {rows}), gradient(dtype, {rows}), out(dtype, {rows, 67});
   gradient.fill_uniform(4, -1, 1);
   same_bits_for_any_number_of_threads("cross_entropy", [&] {
@@ -232,7 +236,8 @@ void threads_and_alignment(const level& here, int32_t dtype) {
     return losses.bits();
   });
   same_bits_for_any_number_of_threads("cross_entropy_backward", [&] {
-    here.kernels->cross_entropy_backward(gradient, given.logits, given.target, given.weight, ignored, 0.1, logsumexp, out);
+    here.kernels->cross_entropy_backward(gradient, given.logits, given.target, given.weight, ignored, 0.1, logsumexp,
+                                         out);
     return out.bits();
   });
   array other(dtype, {rows}, layout::misaligned), other_sums(dtype, {rows}, layout::misaligned);

@@ -73,9 +73,9 @@ void check_product(const array& a, const array& b, const array* bias, int activa
     // The header's c allows for levels without fused multiply-add, where each term is rounded twice.
     const real product_error = 1.01L * (real(k) + 3) * u * magnitude;
     const activated f = activate(activation, sum);
-    const expectation e{f.value, isfinite(magnitude) ? f.slope * product_error +
-                                                           f.ulps * 2 * u * std::max(fabsl(f.value), fabsl(sum))
-                                                     : 0};
+    const expectation e{f.value, isfinite(magnitude)
+                                     ? f.slope * product_error + f.ulps * 2 * u * std::max(fabsl(f.value), fabsl(sum))
+                                     : 0};
     if (!is_close(out, at, e)) {
       check(false, "%s: element (%lld, %lld) of batch %lld is %.17Lg, expected %.17Lg within %.3Lg", what.c_str(),
             (long long)i, (long long)j, (long long)batch, out[at], e.value, e.bound);
@@ -97,13 +97,15 @@ void run(const level& here, int32_t dtype, std::vector<int64_t> batch, int64_t m
     all.insert(all.end(), {rows, columns});
     return all;
   };
-  array a(dtype, shape(m, k), from_a), b(dtype, shape(k, n), from_b), out(dtype, shape(m, n), to), bias(dtype, {n}, from_b);
+  array a(dtype, shape(m, k), from_a), b(dtype, shape(k, n), from_b), out(dtype, shape(m, n), to),
+      bias(dtype, {n}, from_b);
   a.fill_uniform(1, -1, 1);
   b.fill_uniform(2, -1, 1);
   bias.fill_uniform(3, -1, 1);
   const std::string what = describe(a, b, out) + (with_bias ? " + bias, " : ", ") + activation_names[activation];
-  if (!check_status(multiply(here, a, b, with_bias ? static_cast<const hominy_tensor*>(bias) : nullptr, activation, out),
-                    HOMINY_OK, what))
+  if (!check_status(
+          multiply(here, a, b, with_bias ? static_cast<const hominy_tensor*>(bias) : nullptr, activation, out),
+          HOMINY_OK, what))
     return;
   check_product(a, b, with_bias ? &bias : nullptr, activation, out, what, samples);
   check(a.untouched() && b.untouched() && bias.untouched(), "%s: wrote to an input", what.c_str());
@@ -129,9 +131,9 @@ void sizes(const level& here, int32_t dtype) {
 void shapes(const level& here, int32_t dtype) {
   struct {
     int64_t m, k, n;
-  } const all[] = {{1, 257, 1},   {1, 1, 509},   {509, 1, 1},   {1, 257, 263}, {263, 257, 1}, {2, 521, 67},  {67, 521, 2},
-                   {8, 131, 257}, {32, 67, 257}, {257, 67, 8},  {257, 8, 257}, {129, 64, 65}, {64, 1031, 7}, {97, 101, 103},
-                   {7, 2053, 5},  {1031, 5, 3},  {3, 5, 1031}, {200, 300, 150}};
+  } const all[] = {{1, 257, 1},   {1, 1, 509},    {509, 1, 1},   {1, 257, 263}, {263, 257, 1}, {2, 521, 67},
+                   {67, 521, 2},  {8, 131, 257},  {32, 67, 257}, {257, 67, 8},  {257, 8, 257}, {129, 64, 65},
+                   {64, 1031, 7}, {97, 101, 103}, {7, 2053, 5},  {1031, 5, 3},  {3, 5, 1031},  {200, 300, 150}};
   for (const auto& [m, k, n] : all)
     for (layout from_a : {layout::contiguous, layout::transposed})
       for (layout from_b : {layout::contiguous, layout::transposed})
@@ -155,7 +157,8 @@ void layouts(const level& here, int32_t dtype) {
       }
   for (int activation = 0; activation < 6; ++activation)
     for (bool with_bias : {false, true}) {
-      run(here, dtype, {}, 29, 31, 37, layout::contiguous, layout::transposed, layout::contiguous, with_bias, activation);
+      run(here, dtype, {}, 29, 31, 37, layout::contiguous, layout::transposed, layout::contiguous, with_bias,
+          activation);
       run(here, dtype, {}, 29, 0, 37, layout::contiguous, layout::contiguous, layout::strided, with_bias, activation);
       run(here, dtype, {}, 1, 31, 3, layout::contiguous, layout::transposed, layout::contiguous, with_bias, activation);
     }
@@ -214,10 +217,14 @@ void refusals(const level& here, int32_t dtype) {
     check_refused(kernels.matmul(left, right, added, hominy_activation(activation), to, scratch.data(), scratch.size()),
                   {expected}, out, what);
   };
-  for (const auto& bad : bad_tensors(a)) attempt(&bad.tensor, b, bias, 0, out, bad.expected, std::string("a has ") + bad.what);
-  for (const auto& bad : bad_tensors(b)) attempt(a, &bad.tensor, bias, 0, out, bad.expected, std::string("b has ") + bad.what);
-  for (const auto& bad : bad_tensors(out)) attempt(a, b, bias, 0, &bad.tensor, bad.expected, std::string("out has ") + bad.what);
-  for (const auto& bad : bad_tensors(bias)) attempt(a, b, &bad.tensor, 0, out, bad.expected, std::string("bias has ") + bad.what);
+  for (const auto& bad : bad_tensors(a))
+    attempt(&bad.tensor, b, bias, 0, out, bad.expected, std::string("a has ") + bad.what);
+  for (const auto& bad : bad_tensors(b))
+    attempt(a, &bad.tensor, bias, 0, out, bad.expected, std::string("b has ") + bad.what);
+  for (const auto& bad : bad_tensors(out))
+    attempt(a, b, bias, 0, &bad.tensor, bad.expected, std::string("out has ") + bad.what);
+  for (const auto& bad : bad_tensors(bias))
+    attempt(a, b, &bad.tensor, 0, out, bad.expected, std::string("bias has ") + bad.what);
   for (int code : {-1, 6, INT32_MAX}) attempt(a, b, bias, code, out, HOMINY_BAD_VALUE, "unknown activation");
   array vector(dtype, {5}), inner(dtype, {2, 4, 6}), rows(dtype, {2, 3, 6}), columns(dtype, {2, 4, 7});
   attempt(vector, b, nullptr, 0, out, HOMINY_BAD_SHAPE, "a is a vector");

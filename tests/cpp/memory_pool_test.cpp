@@ -19,7 +19,8 @@ void blocks() {
   check(before.free_bytes == 0, "pool_empty leaves %lld free bytes", (long long)before.free_bytes);
   hominy::pool_release(nullptr);
   std::vector<int64_t> sizes = {0, 1, 63, 64, 65, 511, 512, 513, 1024, 1025};
-  for (int64_t size = 4096; size <= 32 * mebibyte; size = size * 3 / 2) sizes.insert(sizes.end(), {size - 1, size, size + 1});
+  for (int64_t size = 4096; size <= 32 * mebibyte; size = size * 3 / 2)
+    sizes.insert(sizes.end(), {size - 1, size, size + 1});
   sizes.insert(sizes.end(), {2 * mebibyte - 1, 2 * mebibyte, 2 * mebibyte + 1});
   for (int64_t size : sizes) {
     const int64_t in_use = hominy::pool_get_statistics().in_use_bytes;
@@ -28,13 +29,15 @@ void blocks() {
     const auto address = reinterpret_cast<uintptr_t>(block);
     check(block && address % 64 == 0, "a block of %lld bytes is 64-byte aligned", (long long)size);
 #if defined(__unix__)
-    if (size >= 2 * mebibyte) check(address % (2 * mebibyte) == 0, "a block of %lld bytes has huge pages", (long long)size);
+    if (size >= 2 * mebibyte)
+      check(address % (2 * mebibyte) == 0, "a block of %lld bytes has huge pages", (long long)size);
 #endif
     check(given >= size && (size < 512 ? given <= size + 64 : given * 8 <= size * 9), "%lld bytes take %lld",
           (long long)size, (long long)given);
     if (size > 0) block[0] = block[size - 1] = 1;  // both ends are ours
     hominy::pool_release(block);
-    check(hominy::pool_allocate(size) == block, "the block released last comes back first (%lld bytes)", (long long)size);
+    check(hominy::pool_allocate(size) == block, "the block released last comes back first (%lld bytes)",
+          (long long)size);
     hominy::pool_release(block);
   }
   for (int64_t size : {int64_t(-1), INT64_MIN, INT64_MAX, INT64_MAX - 63, int64_t(1) << 62, int64_t(1) << 57})

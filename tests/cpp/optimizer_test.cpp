@@ -36,8 +36,13 @@ struct parameter {
     old_value = all(value), old1 = all(state1), old2 = all(state2), old3 = all(state3);
   }
   hominy_parameter descriptor(int states) const {
-    return {value.data(), gradient.data(), states > 0 ? state1.data() : nullptr, states > 1 ? state2.data() : nullptr,
-            states > 2 ? state3.data() : nullptr, value.size(), value.dtype()};
+    return {value.data(),
+            gradient.data(),
+            states > 0 ? state1.data() : nullptr,
+            states > 1 ? state2.data() : nullptr,
+            states > 2 ? state3.data() : nullptr,
+            value.size(),
+            value.dtype()};
   }
 };
 using model = std::vector<std::unique_ptr<parameter>>;
@@ -129,7 +134,8 @@ void check_adam(const level& here, const std::vector<int64_t>& sizes, int32_t dt
       // From the states as stored: their errors are not the update's.
       const array& squares = amsgrad ? p->state3 : p->state2;
       // Scalars are computed in float64: 1 - beta^step loses digits there, as it does in PyTorch.
-      const double correction1 = 1 - pow(settings.beta1, double(step)), correction2 = 1 - pow(settings.beta2, double(step));
+      const double correction1 = 1 - pow(settings.beta1, double(step)),
+                   correction2 = 1 - pow(settings.beta2, double(step));
       check_elements(p->value, what + " value", [&](int64_t i) {
         const real root = sqrtl(squares[i]) / sqrtl(correction2) + r(settings.epsilon);
         const real update = r(settings.learning_rate / correction1) * p->state1[i] / root;
@@ -142,7 +148,7 @@ void check_adam(const level& here, const std::vector<int64_t>& sizes, int32_t dt
 }
 
 const hominy_sgd sgd_settings[] = {
-    {0.1, 0, 0, 0, 0, 0, 0},       {0.1, 0, 0, 0.01, 0, 0, 0},  {0.1, 0.9, 0, 0, 0, 0, 0},
+    {0.1, 0, 0, 0, 0, 0, 0},        {0.1, 0, 0, 0.01, 0, 0, 0},   {0.1, 0.9, 0, 0, 0, 0, 0},
     {0.1, 0.9, 0.5, 0.01, 0, 0, 0}, {0.1, 0.9, 0, 0.01, 1, 0, 0}, {0.1, 0.9, 0, 0.01, 1, 1, 0},
 };
 const hominy_adam adam_settings[] = {

@@ -62,9 +62,8 @@ void nesting() {
   hominy::set_num_threads(4);
   std::atomic<int64_t> total{0};
   hominy::parallel_for(10, [&](int64_t i) {
-    hominy::parallel_for(10, [&](int64_t j) {
-      hominy::parallel_for(3, [&](int64_t k) { total += 100 * i + 10 * j + k; });
-    });
+    hominy::parallel_for(
+        10, [&](int64_t j) { hominy::parallel_for(3, [&](int64_t k) { total += 100 * i + 10 * j + k; }); });
   });
   check(total == 3 * 100 * 450 + 3 * 10 * 450 + 3 * 100, "three levels of nesting: %lld", (long long)total.load());
 

@@ -3,8 +3,9 @@
 #
 #   tests/cpp/run.sh native|asan|tsan|aarch64 [build folder] [arguments of kernel_test ...]
 #
-# native: as users compile it; asan: AddressSanitizer and UBSan; tsan: ThreadSanitizer; aarch64: cross-compiled, static,
-# under qemu-aarch64. All but the first run with --quick. Without a build folder a temporary one is used and removed.
+# native: as users compile it; asan: AddressSanitizer and UBSan; tsan: ThreadSanitizer, one level (the sharing of work is
+# the same at all); aarch64: cross-compiled, static, under qemu-aarch64. All but the first run with --quick. Without a
+# build folder a temporary one is used and removed.
 set -eu
 kind=${1:?usage: run.sh native|asan|tsan|aarch64 [build folder] [arguments of kernel_test ...]}
 shift
@@ -14,7 +15,10 @@ configure= options=--quick emulator=
 case $kind in
   native) options= ;;
   asan) configure=-DHOMINY_SANITIZE=address,undefined ;;
-  tsan) configure=-DHOMINY_SANITIZE=thread ;;
+  tsan)
+    configure=-DHOMINY_SANITIZE=thread
+    options='--quick --level baseline'
+    ;;
   aarch64)
     configure=-DCMAKE_TOOLCHAIN_FILE=$here/aarch64.cmake
     options='--quick --no-fork' # qemu-user cannot start threads in a forked child

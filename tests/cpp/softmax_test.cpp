@@ -95,7 +95,8 @@ void values(const level& here, int32_t dtype) {
       array gradient_too(dtype, shape, to);
       gradient_too.fill([&](int64_t i) { return gradient[i]; });
       here.kernels->softmax_backward(logarithm, gradient_too, y, axis, gradient_too);
-      check_elements(gradient_too, what + " backward in place", [&](int64_t i) { return expected_gradient[size_t(i)]; });
+      check_elements(gradient_too, what + " backward in place",
+                     [&](int64_t i) { return expected_gradient[size_t(i)]; });
     }
   };
   for (int64_t n : here.sizes(dtype)) {
@@ -159,7 +160,8 @@ void refusals(const level& here, int32_t dtype) {
   for (int axis : {-1, 2, 31, 1000, INT32_MIN, INT32_MAX}) {
     const std::string what = "axis " + std::to_string(axis);
     check_refused(k.softmax(0, x, axis, out), {HOMINY_BAD_VALUE, HOMINY_BAD_SHAPE}, out, "softmax: " + what);
-    check_refused(k.softmax_backward(0, g, x, axis, out), {HOMINY_BAD_VALUE, HOMINY_BAD_SHAPE}, out, "backward: " + what);
+    check_refused(k.softmax_backward(0, g, x, axis, out), {HOMINY_BAD_VALUE, HOMINY_BAD_SHAPE}, out,
+                  "backward: " + what);
   }
   const hominy_tensor huge = overflowing(x);
   check_refused(k.softmax(0, &huge, 1, &huge), {HOMINY_OVERFLOW}, x, "softmax: 2^93 elements");

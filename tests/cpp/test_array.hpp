@@ -28,8 +28,8 @@ inline const char* name_of(layout l) {
 }
 inline constexpr layout output_layouts[] = {layout::contiguous, layout::misaligned, layout::transposed,
                                             layout::strided,    layout::ragged,     layout::negative};
-inline constexpr layout input_layouts[] = {layout::contiguous, layout::misaligned, layout::transposed,
-                                           layout::strided,    layout::ragged,     layout::negative,
+inline constexpr layout input_layouts[] = {layout::contiguous,      layout::misaligned,    layout::transposed,
+                                           layout::strided,         layout::ragged,        layout::negative,
                                            layout::broadcast_first, layout::broadcast_last};
 
 inline int64_t size_of_dtype(int32_t dtype) {
@@ -211,8 +211,8 @@ bool check_elements(const array& out, const std::string& what, Expected expected
   for (int64_t i = 0; i < out.size(); ++i) {
     const expectation e = expected(i);
     if (!is_close(out, i, e))
-      return check(false, "%s: element %lld is %.20Lg, expected %.20Lg within %.3Lg", what.c_str(), (long long)i, out[i],
-                   e.value, e.bound);
+      return check(false, "%s: element %lld is %.20Lg, expected %.20Lg within %.3Lg", what.c_str(), (long long)i,
+                   out[i], e.value, e.bound);
   }
   return check(true, "%s", what.c_str());
 }
@@ -246,8 +246,7 @@ inline std::vector<bad_tensor> bad_tensors(const array& good) {
   add("dtype float16", HOMINY_BAD_DTYPE).dtype = HOMINY_FLOAT16;
   add("unknown dtype", HOMINY_BAD_DTYPE).dtype = 1000;
   add("negative dtype", HOMINY_BAD_DTYPE).dtype = -1;
-  add("another float dtype", HOMINY_BAD_DTYPE).dtype =
-      good.dtype() == HOMINY_FLOAT32 ? HOMINY_FLOAT64 : HOMINY_FLOAT32;
+  add("another float dtype", HOMINY_BAD_DTYPE).dtype = good.dtype() == HOMINY_FLOAT32 ? HOMINY_FLOAT64 : HOMINY_FLOAT32;
   add("33 dimensions", HOMINY_BAD_SHAPE).ndim = HOMINY_MAX_NDIM + 1;
   add("-1 dimensions", HOMINY_BAD_SHAPE).ndim = -1;
   add("2^31-1 dimensions", HOMINY_BAD_SHAPE).ndim = INT32_MAX;

@@ -53,6 +53,9 @@ def scalar(name: str, argument: str, value: Any) -> float:
         value = value.item()  # type: ignore[attr-defined]
     try:
         return float(value)
+    except OverflowError:
+        message = f"[{name}] {argument}: expected a number in float64's range, got an integer beyond it"
+        raise OverflowError(message) from None
     except (TypeError, ValueError):
         raise TypeError(f"[{name}] {argument}: expected a number, got {type(value).__name__}") from None
 
@@ -96,14 +99,20 @@ def normalize_axes(name: str, dim: Any, ndim: int) -> tuple[int, ...]:
     return axes if ndim else ()
 
 
+# What hominy computes or stores, by NumPy's characters: bool, integers, float16, float32, float64. bfloat16 has none.
+NUMBERS = "?bBhHiIlLqQefd"
+
+
 def require_array(name: str, argument: str, value: Any) -> np.ndarray:
-    """`value` itself when it is an array.
+    """`value` itself when it is an array of numbers.
 
     Raises:
-        TypeError: it is not a tensor or an array.
+        TypeError: it is not a tensor or an array, or holds something else.
     """
     if not isinstance(value, np.ndarray):
         raise TypeError(f"[{name}] {argument}: expected a tensor or an array, got {type(value).__name__}")
+    if value.dtype.char not in NUMBERS and value.dtype.name != "bfloat16":
+        raise TypeError(f"[{name}] {argument}: expected numbers, got dtype {value.dtype}")
     return value
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..backends import run
 from ..dtypes import category, get_default_dtype, result_type
-from .define import operator, require_array, scalar
+from .define import NUMBERS, operator, require_array, scalar
 
 
 def promote(name: str, a: Any, b: Any) -> tuple[Any, Any]:
@@ -24,15 +24,20 @@ def promote(name: str, a: Any, b: Any) -> tuple[Any, Any]:
     """
     if isinstance(a, np.ndarray):
         if isinstance(b, np.ndarray):
-            if a.dtype == b.dtype:
+            if a.dtype == b.dtype and a.dtype.char in NUMBERS:
                 return a, b
-        elif (type(b) is float and a.dtype.kind == "f") or (type(b) is int and a.dtype.kind in "fi"):
+        elif a.dtype.char in "efd" if type(b) is float else type(b) is int and a.dtype.kind in "fi" and -128 <= b < 128:
             return a, b
-    elif isinstance(b, np.ndarray) and type(a) is float and b.dtype.kind == "f":
+    elif isinstance(b, np.ndarray) and type(a) is float and b.dtype.char in "efd":
         return a, b
     a, b = _operand(name, "input", a), _operand(name, "other", b)
     dtype = result_type(a, b)
-    return np.asarray(a, dtype), np.asarray(b, dtype)
+    try:
+        return np.asarray(a, dtype), np.asarray(b, dtype)
+    except OverflowError:
+        argument = "other" if isinstance(a, np.ndarray) else "input"
+        message = f"[{name}] {argument}: expected a number that {dtype} holds, got an integer beyond it"
+        raise OverflowError(message) from None
 
 
 def _require_broadcast(name: str, a: np.ndarray, b: np.ndarray) -> None:
@@ -45,13 +50,11 @@ def _operand(name: str, argument: str, value: Any) -> Any:
     if isinstance(value, np.generic):  # a NumPy scalar counts as a Python number
         value = value.item()
     if isinstance(value, np.ndarray):
-        if value.dtype.kind not in "fiubV":
-            raise TypeError(f"[{name}] {argument}: expected numbers, got dtype {value.dtype}")
-        return value
+        return require_array(name, argument, value)
     if isinstance(value, (bool, int, float)):
         return value
     if isinstance(value, (list, tuple)):
-        return np.asarray(value)
+        return require_array(name, argument, np.asarray(value))
     raise TypeError(f"[{name}] {argument}: expected a tensor, an array or a number, got {type(value).__name__}")
 
 
@@ -60,8 +63,6 @@ def as_float(name: str, value: Any) -> np.ndarray:
     array = require_array(name, "input", value)
     if array.dtype.char in "fd":
         return array
-    if array.dtype.kind not in "fiubV":
-        raise TypeError(f"[{name}] input: expected numbers, got dtype {array.dtype}")
     return array.astype(np.float32 if category(array.dtype) == 2 else get_default_dtype())
 
 
@@ -580,7 +581,9 @@ def _clamp_gradient(grad, input, min, max):
 clamp.gradient(
     input=_clamp_gradient,
     # Where min > max, the result is max.
-    min=lambda grad, input, min, max: where(less(input, min) if max is None else less(input, min) & less(min, max), grad, 0.0),
+    min=lambda grad, input, min, max: where(
+        less(input, min) if max is None else less(input, min) & less(min, max), grad, 0.0
+    ),
     max=lambda grad, input, min, max: where(
         greater(input, max) if min is None else greater(input, max) | less(max, min), grad, 0.0
     ),

@@ -117,7 +117,9 @@ def gather(input, dim, index):
     if places.ndim != array.ndim:
         raise ValueError(f"[gather] index: expected {array.ndim} dimensions, got shape {places.shape}")
     if any(size > array.shape[i] for i, size in enumerate(places.shape) if i != axis):
-        raise ValueError(f"[gather] index: expected at most input's shape {array.shape} but for dim {axis}, got {places.shape}")
+        raise ValueError(
+            f"[gather] index: expected at most input's shape {array.shape} but for dim {axis}, got {places.shape}"
+        )
     trimmed = array[tuple(slice(None) if i == axis else slice(size) for i, size in enumerate(places.shape))]
     return np.take_along_axis(trimmed, places, axis)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -27,14 +28,15 @@ def permuted(x: Array) -> Array:
 def strided(x: Array) -> Array:
     """Gaps after every element and every row."""
     room = np.zeros([size * 2 + 1 for size in x.shape], x.dtype)
-    view = room[(*(slice(1, None, 2) for _ in x.shape), ...)]
+    odd: Any = (*(slice(1, None, 2) for _ in x.shape), ...)
+    view = room[odd]
     view[...] = x
     return view
 
 
 def negative(x: Array) -> Array:
     """Every stride negative."""
-    turned = (*(slice(None, None, -1),) * x.ndim, ...)
+    turned: Any = (*(slice(None, None, -1),) * x.ndim, ...)
     return np.array(x[turned], order="C")[turned]
 
 
