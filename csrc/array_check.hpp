@@ -4,7 +4,9 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <chrono>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "cpu/memory_pool.hpp"
@@ -273,8 +275,15 @@ inline bool overlaps_partly(const hominy_tensor& in, const hominy_tensor& out) {
 class unlocked {
  public:
   explicit unlocked(bool worth_it) : state_(worth_it ? PyEval_SaveThread() : nullptr) {}
+  // A daemon thread that comes back while the interpreter is shutting down gets no lock: before Python 3.14 it is unwound
+  // from inside PyEval_RestoreThread, past objects that need the lock to die. It stays here instead, as 3.14 has it.
   ~unlocked() {
-    if (state_) PyEval_RestoreThread(state_);
+    if (!state_) return;
+    try {
+      PyEval_RestoreThread(state_);
+    } catch (...) {
+      for (;;) std::this_thread::sleep_for(std::chrono::hours(1));
+    }
   }
   unlocked(const unlocked&) = delete;
   unlocked& operator=(const unlocked&) = delete;
