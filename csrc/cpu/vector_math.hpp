@@ -411,18 +411,25 @@ inline vec<T> tanh(vec<T> x) {
   return with_sign<T>(select<T>(size < constant::tanh_near, near, far), sign_bits<T>(x));
 }
 
-// 1 / (1 + exp(-x)). Where -x = n ln2 + r is large, exp(-x) overflows before the result vanishes, so the fraction is
-// expanded by 2^-n: 2^-n / (2^-n + 1 + expm1(r)).
+// 1 / (1 + exp(-x)) = fraction 2^exponent, x bounded. Where -x = n ln2 + r is large, exp(-x) overflows before the result
+// vanishes, so the fraction is expanded by 2^-n: 2^-n / (2^-n + 1 + expm1(r)).
 template <class T>
-inline vec<T> sigmoid(vec<T> x) {
-  using constant = coefficients<T>;
-  const vec<T> bounded =
-      at_least<T>(at_most<T>(x, broadcast<T>(constant::sigmoid_above)), broadcast<T>(constant::exp_below));
-  const auto [n, p] = reduce_exp<T>(-bounded);
+struct sigmoid_parts {
+  vec<T> fraction, exponent;
+};
+template <class T>
+inline sigmoid_parts<T> split_sigmoid(vec<T> x) {
+  const auto [n, p] = reduce_exp<T>(-at_most<T>(x, broadcast<T>(coefficients<T>::sigmoid_above)));
   const vec<T> power = power_of_two<T>(at_least<T>(-n, broadcast<T>(T(-100))));
   // smaller terms first: one rounding that counts
   const vec<T> one = broadcast<T>(1);
-  return scale<T>(1 / (at_least<T>(power, one) + (at_most<T>(power, one) + p)), -n);
+  return {1 / (at_least<T>(power, one) + (at_most<T>(power, one) + p)), -n};
+}
+
+template <class T>
+inline vec<T> sigmoid(vec<T> x) {
+  const auto [fraction, exponent] = split_sigmoid<T>(at_least<T>(x, broadcast<T>(coefficients<T>::exp_below)));
+  return scale<T>(fraction, exponent);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -580,9 +587,13 @@ template <class T>
 inline vec<T> gelu(vec<T> x) {
   return x * normal<T>(x).cumulative;
 }
+// x sigmoid(x), scaled once: below -87 sigmoid(x) has lost bits that the product still has. NaN at -inf, as -inf * 0.
 template <class T>
 inline vec<T> silu(vec<T> x) {
-  return x * sigmoid<T>(x);
+  const vec<T> below = broadcast<T>(coefficients<T>::exp_below - 16);
+  const vec<T> bounded = select<T>(x < below, below, x);
+  const auto [fraction, exponent] = split_sigmoid<T>(bounded);
+  return scale<T>(bounded * fraction, exponent) + at_most<T>(x, vec<T>{}) * 0;
 }
 
 }  // namespace hominy::HOMINY_LEVEL

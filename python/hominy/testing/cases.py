@@ -643,6 +643,11 @@ def _wide(function: Callable[..., Any]) -> Callable[..., Any]:
     return lambda x, axes, keepdim: np.asarray(function(x, axis=axes, keepdims=keepdim))
 
 
+def _silu_bound(y: Array, u: float, x: Array) -> Any:
+    # Besides 5 ulp: a subnormal sigmoid is half of the smallest number off, and x times as much goes into the product.
+    return _ulps(5)(y, u) + np.where(np.isfinite(x), _abs(x), 0) * _smallest(u) / 2
+
+
 def _logistic(x: Any) -> Any:
     return reference.sigmoid(np.asarray(x))
 
@@ -686,7 +691,7 @@ _UNARY = [
           lambda t, x, s: t.nn.functional.leaky_relu(x, s), 0.125),
     unary("elu", _ulps(4), lambda x, a: np.where(x > 0, x, x.dtype.type(a) * np.expm1(np.minimum(x, 0))),
           lambda t, x, a: t.nn.functional.elu(x, a), 1.5),
-    unary("silu", _ulps(5), lambda x: x / (1 + np.exp(-x)), lambda t, x: t.nn.functional.silu(x)),
+    unary("silu", _silu_bound, lambda x: x / (1 + np.exp(-x)), lambda t, x: t.nn.functional.silu(x)),
     unary("gelu", _ulps(5, _abs), None, lambda t, x: t.nn.functional.gelu(x)),
     unary("gelu_tanh", _ulps(5, _abs),
           lambda x: x / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x))),
