@@ -275,8 +275,9 @@ inline bool overlaps_partly(const hominy_tensor& in, const hominy_tensor& out) {
 class unlocked {
  public:
   explicit unlocked(bool worth_it) : state_(worth_it ? PyEval_SaveThread() : nullptr) {}
-  // A daemon thread that comes back while the interpreter is shutting down gets no lock: before Python 3.14 it is unwound
-  // from inside PyEval_RestoreThread, past objects that need the lock to die. It stays here instead, as 3.14 has it.
+  // A daemon thread that comes back while the interpreter is shutting down gets no lock: before Python 3.14 it is
+  // unwound from inside PyEval_RestoreThread, past objects that need the lock to die. It stays here instead, as 3.14
+  // has it.
   ~unlocked() {
     if (!state_) return;
     try {

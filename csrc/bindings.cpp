@@ -487,9 +487,11 @@ py::object run_linear(py::handle x_array, py::handle weight_array, py::handle bi
                       const std::string& activation) {
   return declining([&]() -> py::object {
     const char* op = "linear";
-    hominy_tensor x = describe_floating(op, "input", x_array), weight = describe_floating(op, "weight", weight_array), bias;
+    hominy_tensor x = describe_floating(op, "input", x_array), weight = describe_floating(op, "weight", weight_array),
+                  bias;
     decline_mixed_dtypes(x, weight);
-    if (weight.ndim != 2) throw declined{"native multiplies by a matrix of weights, not by shape " + shape_text(weight)};
+    if (weight.ndim != 2)
+      throw declined{"native multiplies by a matrix of weights, not by shape " + shape_text(weight)};
     if (x.ndim == 0 || x.shape[x.ndim - 1] != weight.shape[1])
       raise_value(op, "input", "(..., in_features=" + std::to_string(weight.shape[1]) + ")", shape_text(x));
     const hominy_tensor* bias_or_null = nullptr;

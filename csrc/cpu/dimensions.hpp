@@ -19,8 +19,8 @@ inline bool goes_outside(int64_t stride, int64_t other) {
   return stride > other;
 }
 
-// The dimensions of arrays that have `shape`, without `skipped` (-1: none) and those of size 1; returns their number. No
-// size may be 0. Where the first array runs backwards, `data` and strides of all are turned round.
+// The dimensions of arrays that have `shape`, without `skipped` (-1: none) and those of size 1; returns their number.
+// No size may be 0. Where the first array runs backwards, `data` and strides of all are turned round.
 template <int arrays>
 int collect_dimensions(const int64_t* shape, int ndim, int skipped, const int64_t* const (&strides)[arrays],
                        char* (&data)[arrays], dimension<arrays>* dims) {

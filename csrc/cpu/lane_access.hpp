@@ -88,8 +88,8 @@ inline T largest_lane(vec<T> v) {
   return combine_lanes<T>(v, [](auto a, auto b) { return a > b ? a : b; });
 }
 
-// Lane r of the result is all lanes of rows[r] in one: the cost of three combinations a row, where one row after the other
-// takes log2(lanes) that wait for each other. `rows` is overwritten.
+// Lane r of the result is all lanes of rows[r] in one: the cost of three combinations a row, where one row after the
+// other takes log2(lanes) that wait for each other. `rows` is overwritten.
 template <class T, int step = lanes<T> / 2, class Combine>
 inline vec<T> combine_rows(vec<T> (&rows)[lanes<T>], Combine combine) {
   using all = typename indices_below<lanes<T>>::type;

@@ -93,18 +93,17 @@ struct forward {
     const vec<T> shift = broadcast(largest), log_sum = broadcast(log_sum_of_row);
     double smooth = 0;
     for (int64_t first = 0; first < n; first += softmax_block)
-      smooth += double(sum_of_block<T, unit>(
-          x + first * class_stride, class_stride, minimum_of(softmax_block, n - first), T(0),
-          [&](vec<T> v, int64_t at, int64_t count) {
-            return targets.weights(first + at, count) * (log_sum - (v - shift));
-          }));
+      smooth +=
+          double(sum_of_block<T, unit>(x + first * class_stride, class_stride, minimum_of(softmax_block, n - first),
+                                       T(0), [&](vec<T> v, int64_t at, int64_t count) {
+                                         return targets.weights(first + at, count) * (log_sum - (v - shift));
+                                       }));
     return T(smooth);
   }
 
   template <bool unit>
   void row(int64_t row) const {
-    const auto [largest, sum] =
-        statistics_of_row<T, unit>(logits + row * row_stride, class_stride, targets.classes);
+    const auto [largest, sum] = statistics_of_row<T, unit>(logits + row * row_stride, class_stride, targets.classes);
     const T log_sum = log_of(sum);
     finish(row, largest, log_sum, smooth_of_row<unit>(row, largest, log_sum));
   }
@@ -253,9 +252,12 @@ hominy_status forward_as(const hominy_tensor& logits, const hominy_tensor& targe
                          int64_t ignore_index, double smoothing, const hominy_tensor& losses,
                          const hominy_tensor& logsumexp) {
   class_targets<T> targets{scalars<int64_t>(&target), scalars<T>(weight), logits.shape[1], ignore_index, smoothing};
-  const forward<T> kernel{targets,           static_cast<const char*>(logits.data),
-                          logits.strides[0], logits.strides[1],
-                          scalars<T>(&losses), scalars<T>(&logsumexp)};
+  const forward<T> kernel{targets,
+                          static_cast<const char*>(logits.data),
+                          logits.strides[0],
+                          logits.strides[1],
+                          scalars<T>(&losses),
+                          scalars<T>(&logsumexp)};
   constexpr int64_t item = sizeof(T);
   return run<T>(kernel, logits.shape[0], logits.strides[1] == item, logits.strides[0] == item);
 }
@@ -290,8 +292,9 @@ hominy_status cross_entropy(const hominy_tensor* logits, const hominy_tensor* ta
                             const hominy_tensor* logsumexp) {
   if (hominy_status status = check_arguments(*logits, *target, weight, label_smoothing, *losses, *logsumexp))
     return status;
-  return (logits->dtype == HOMINY_FLOAT32 ? forward_as<float> : forward_as<double>)(
-      *logits, *target, weight, ignore_index, label_smoothing, *losses, *logsumexp);
+  return (logits->dtype == HOMINY_FLOAT32 ? forward_as<float> : forward_as<double>)(*logits, *target, weight,
+                                                                                    ignore_index, label_smoothing,
+                                                                                    *losses, *logsumexp);
 }
 
 hominy_status cross_entropy_backward(const hominy_tensor* gradient, const hominy_tensor* logits,
@@ -301,8 +304,9 @@ hominy_status cross_entropy_backward(const hominy_tensor* gradient, const hominy
     return status;
   if (out->dtype != logits->dtype) return HOMINY_BAD_DTYPE;
   if (out->ndim != 2 || out->shape[0] != logits->shape[0] || out->shape[1] != logits->shape[1]) return HOMINY_BAD_SHAPE;
-  return (logits->dtype == HOMINY_FLOAT32 ? backward_as<float> : backward_as<double>)(
-      *gradient, *logits, *target, weight, ignore_index, label_smoothing, *logsumexp, *out);
+  return (logits->dtype == HOMINY_FLOAT32 ? backward_as<float>
+                                          : backward_as<double>)(*gradient, *logits, *target, weight, ignore_index,
+                                                                 label_smoothing, *logsumexp, *out);
 }
 
 }  // namespace hominy::HOMINY_LEVEL

@@ -1,5 +1,5 @@
-// Cross entropy of logits (N,C) with class indices, forward and backward, fused over each row: PyTorch's cross_entropy with
-// reduction "none". With w the weights (1 where there are none), s the label smoothing and t the row's target:
+// Cross entropy of logits (N,C) with class indices, forward and backward, fused over each row: PyTorch's cross_entropy
+// with reduction "none". With w the weights (1 where there are none), s the label smoothing and t the row's target:
 //
 //   losses = (1 - s) w[t] nll(t) + s/C sum_c w[c] nll(c),   nll(c) = logsumexp - x[c]
 //

@@ -1,13 +1,15 @@
 // The matrix product, from the outside in:
 //
-//   matmul            checks descriptors, folds batch dimensions, deals the batch out to threads
-//   multiply_split    long k, small out: parts of k as products of their own, then added
-//   multiply          one product, by its plan: packs what needs packing, deals tiles out to threads
-//   multiply_block    one thread's share: strips of columns x panels of rows x blocks of k
-//   multiply_tile     (matmul_microkernel.hpp) one tile in registers
+//   matmul             checks descriptors, folds batch dimensions, deals the batch out to threads
+//   multiply_split     a long k and a small out: parts of k as products of their own, then added
+//   multiply           one product, on the road that its plan names:
+//     multiply_tiles     packs what needs packing, deals a grid of tiles out to threads
+//       multiply_block     one thread's share: blocks of k x strips of columns x panels of rows
+//         multiply_tile      (matmul_microkernel.hpp) one tile in registers
+//     multiply_flat      few rows of a against columns of b that are contiguous: nothing is transposed
+//     multiply_row       one row of a against contiguous rows of b
 //
-// A panel is a tile's height of rows of a, a strip a tile's width of columns of b. multiply_flat is the other road, for
-// few rows against a transposed b.
+// A panel is a tile's height of rows of a, a strip a tile's width of columns of b.
 #include "matmul.hpp"
 
 #include "matmul_microkernel.hpp"
@@ -21,13 +23,12 @@ namespace {
 // Of k: a strip of b and a dozen panels of a stay in the second-level cache.
 template <class T>
 constexpr int64_t deepest_block = 2048 / sizeof(T);
-constexpr int64_t shallow_block = 128;          // the same where b is read in place from afar
-constexpr int64_t packed_slice = 8;             // of k: rows of b that are packed side by side
-constexpr int64_t rows_ahead = 24;              // of b, asked for before their use where they come from afar
-constexpr int64_t max_packed_rows = 2048;       // of a at a time,
-constexpr int64_t max_packed_columns = 2048;    // and of b: what lies packed in the last-level cache
-constexpr int64_t panels_in_cache = 12;         // of a, in one thread's second-level cache
-constexpr double least_task = 1 << 18;          // multiply-adds that repay handing a task to a thread
+constexpr int64_t shallow_block = 128;        // the same where b is read in place from afar
+constexpr int64_t rows_ahead = 24;            // of b, asked for before their use where they come from afar
+constexpr int64_t max_packed_rows = 2048;     // of a at a time,
+constexpr int64_t max_packed_columns = 2048;  // and of b: what lies packed in the last-level cache
+constexpr int64_t panels_in_cache = 12;       // of a, in one thread's second-level cache
+constexpr double least_task = 1 << 18;        // multiply-adds that repay handing a task to a thread
 constexpr int64_t max_tasks = 256;
 constexpr int64_t max_parts = 16;
 
@@ -68,13 +69,13 @@ void transpose_product(product& x) {
 // ---- The plan: how a product is computed, from its shape and strides alone ------------------------------------------
 
 struct plan {
-  enum { in_tiles, by_dots, by_rows } road;
+  enum { in_tiles, flat, one_row } road;
   bool pack_a, pack_b;  // or read in place
   bool far_b;           // in place, but not in a near cache
   int64_t m_block, n_block, k_span, k_block;
-  int log2_vectors;     // a strip's width
-  int64_t parts;        // of k, summed apart
-  int64_t scratch;      // bytes, for one part
+  int log2_vectors;  // a strip's width
+  int64_t parts;     // of k, summed apart
+  int64_t scratch;   // bytes, of one part
 };
 
 // Row of a packed block of a, in bytes: an odd number of cache lines, so that a panel's rows fall into different sets.
@@ -87,19 +88,18 @@ template <class T>
 plan make_plan(const product& x) {
   constexpr int64_t size = sizeof(T);
   plan how{};
-  how.parts = x.m * x.n <= 128 * 128 && x.k >= 2048 && x.k >= 8 * maximum_of(x.m, x.n)
-                  ? minimum_of(max_parts, x.k / 512)
-                  : 1;
+  how.parts =
+      x.m * x.n <= 128 * 128 && x.k >= 2048 && x.k >= 8 * maximum_of(x.m, x.n) ? minimum_of(max_parts, x.k / 512) : 1;
   const int64_t k = parts_of(x.k, how.parts);
   const bool b_along_k = x.b_step == size && x.b_column != size;
   if (b_along_k && double(x.m) * (5 + double(k) / 160) < 0.4 * double(k)) {
-    how.road = plan::by_dots;
+    how.road = plan::flat;
     how.pack_a = x.a_step != size;
     how.scratch = how.pack_a ? x.m * packed_row<T>(k) : 0;
     return how;
   }
   if (x.m == 1 && x.b_column == size) {
-    how.road = plan::by_rows;
+    how.road = plan::one_row;
     return how;
   }
   const bool small_b = double(k) * double(x.n) * size <= 128 * 1024;
@@ -145,18 +145,12 @@ template <class T>
 void activate(hominy_activation activation, char* x, int64_t row_stride, int64_t rows, int64_t vectors) {
   const auto map = [&](auto f) { map_rows<T>(x, row_stride, rows, vectors, f); };
   switch (activation) {
-    case HOMINY_ACTIVATION_NONE:
-      return;
-    case HOMINY_ACTIVATION_RELU:
-      return map([](vec<T> v) { return at_least<T>(v, vec<T>{}); });
-    case HOMINY_ACTIVATION_SIGMOID:
-      return map([](vec<T> v) { return sigmoid<T>(v); });
-    case HOMINY_ACTIVATION_TANH:
-      return map([](vec<T> v) { return tanh<T>(v); });
-    case HOMINY_ACTIVATION_GELU:
-      return map([](vec<T> v) { return T(0.5) * v * (T(1) + erf<T>(v * T(0.70710678118654752440))); });
-    case HOMINY_ACTIVATION_SILU:
-      return map([](vec<T> v) { return v * sigmoid<T>(v); });
+    case HOMINY_ACTIVATION_NONE: return;
+    case HOMINY_ACTIVATION_RELU: return map([](vec<T> v) { return at_least<T>(v, vec<T>{}); });
+    case HOMINY_ACTIVATION_SIGMOID: return map([](vec<T> v) { return sigmoid<T>(v); });
+    case HOMINY_ACTIVATION_TANH: return map([](vec<T> v) { return tanh<T>(v); });
+    case HOMINY_ACTIVATION_GELU: return map([](vec<T> v) { return gelu<T>(v); });
+    case HOMINY_ACTIVATION_SILU: return map([](vec<T> v) { return silu<T>(v); });
   }
 }
 
@@ -167,7 +161,8 @@ template <class T>
 void gather(T* tile, int64_t tile_row, const char* from, int64_t row_stride, int64_t column_stride, int64_t rows,
             int64_t columns) {
   for (int64_t i = 0; i < rows; i++, tile += tile_row, from += row_stride)
-    if (column_stride == int64_t(sizeof(T))) copy_elements(tile, (const T*)from, columns);
+    if (column_stride == int64_t(sizeof(T)))
+      copy_elements(tile, (const T*)from, columns);
     else
       for (int64_t j = 0; j < columns; j++) tile[j] = load_scalar<T>(from + j * column_stride);
 }
@@ -175,7 +170,8 @@ template <class T>
 void scatter(char* to, int64_t row_stride, int64_t column_stride, const T* tile, int64_t tile_row, int64_t rows,
              int64_t columns) {
   for (int64_t i = 0; i < rows; i++, tile += tile_row, to += row_stride)
-    if (column_stride == int64_t(sizeof(T))) copy_elements((T*)to, tile, columns);
+    if (column_stride == int64_t(sizeof(T)))
+      copy_elements((T*)to, tile, columns);
     else
       for (int64_t j = 0; j < columns; j++) memcpy(to + j * column_stride, tile + j, sizeof(T));
 }
@@ -192,8 +188,8 @@ struct panel_list {
   int64_t rows(int64_t panel) const { return height + (panel < taller); }
 };
 
-// The operands of a block as the tile kernels find them, packed or in place. a: panel at row i from the block's first at
-// a + i * a_pitch, its rows a_row apart; b: strip at column j at b + j * b_pitch.
+// The operands of a block as the tile kernels find them, packed or in place. a: panel at row i from the block's first
+// at a + i * a_pitch, its rows a_row apart; b: strip at column j at b + j * b_pitch.
 struct sources {
   const char* a;
   int64_t a_pitch, a_row, a_step;
@@ -254,8 +250,7 @@ void multiply_block(const product& x, const plan& how, const sources& from, cons
           if (!in_place) gather(staged, width, out, x.out_row, x.out_column, rows, columns);
         } else if (x.bias && x.bias_row) {
           for (int64_t i = 0; i < rows; i++)
-            for (int64_t j = 0; j < width; j++)
-              staged[i * width + j] = load_scalar<T>(x.bias + (i0 + i) * x.bias_row);
+            for (int64_t j = 0; j < width; j++) staged[i * width + j] = load_scalar<T>(x.bias + (i0 + i) * x.bias_row);
           start = (const char*)staged;
           start_row = width * size;
         } else {
@@ -292,8 +287,10 @@ struct task_grid {
       down = parts_of(rows.count, panels);
       across = parts_of(strip_count, strips);
       if (down * across >= wanted || (panels == 1 && strips == 1)) break;
-      if (panels == 1 || (strips > 1 && strips * strip_width >= panels * rows.height)) strips = parts_of(strips, 2);
-      else panels = parts_of(panels, 2);
+      if (panels == 1 || (strips > 1 && strips * strip_width >= panels * rows.height))
+        strips = parts_of(strips, 2);
+      else
+        panels = parts_of(panels, 2);
     }
   }
 };
@@ -325,7 +322,7 @@ void pack_b_slice(char* to, const sources& from, const product& x, int64_t j, in
 }
 
 template <class T>
-void multiply(const product& x, const plan& how, char* scratch) {
+void multiply_tiles(const product& x, const plan& how, char* scratch) {
   constexpr int64_t size = sizeof(T);
   const int64_t strip = lanes<T> << how.log2_vectors;
   char* const packed_b = scratch;
@@ -362,14 +359,16 @@ void multiply(const product& x, const plan& how, char* scratch) {
         from.b_step = x.b_step;
 
         if (how.pack_a || how.pack_b) {
-          const int64_t slices = how.pack_b ? parts_of(depth, packed_slice) : 0;
+          // Steps of k that are packed side by side: a few rows, or squares to transpose where b lies along k.
+          const int64_t slice = x.b_column == size ? 8 : 8 * lanes<T>;
+          const int64_t slices = how.pack_b ? parts_of(depth, slice) : 0;
           const int64_t items = slices + (how.pack_a ? panels.count : 0);
           const int64_t tasks = serial ? 1 : minimum_of<int64_t>(16, items);
           parallel_for(tasks, [&](int64_t task) {
             for (int64_t item = items * task / tasks; item < items * (task + 1) / tasks; item++)
               if (item < slices)
-                pack_b_slice<T>(packed_b, from, x, j, n, strip, p, item * packed_slice,
-                                minimum_of(packed_slice, depth - item * packed_slice));
+                pack_b_slice<T>(packed_b, from, x, j, n, strip, p, item * slice,
+                                minimum_of(slice, depth - item * slice));
               else
                 pack_a_panel<T>(packed_a, from, panels, x, i, p, depth, item - slices);
           });
@@ -392,8 +391,7 @@ void multiply_flat(const product& x, const plan& how, char* scratch) {
   if (how.pack_a) {
     a = scratch;
     a_row = packed_row<T>(x.k);
-    for (int64_t i = 0; i < x.m; i++)
-      gather((T*)(scratch + i * a_row), 0, x.a + i * x.a_row, 0, x.a_step, 1, x.k);
+    for (int64_t i = 0; i < x.m; i++) gather((T*)(scratch + i * a_row), 0, x.a + i * x.a_row, 0, x.a_step, 1, x.k);
   }
   const int64_t groups = parts_of(x.n, dot_columns);
   const double work = double(x.m) * double(x.n) * double(x.k);
@@ -449,10 +447,13 @@ void multiply_row(const product& x) {
 }
 
 template <class T>
-void multiply_part(const product& x, const plan& how, char* scratch) {
-  if (how.road == plan::in_tiles) multiply<T>(x, how, scratch);
-  else if (how.road == plan::by_dots) multiply_flat<T>(x, how, scratch);
-  else multiply_row<T>(x);
+void multiply(const product& x, const plan& how, char* scratch) {
+  if (how.road == plan::in_tiles)
+    multiply_tiles<T>(x, how, scratch);
+  else if (how.road == plan::flat)
+    multiply_flat<T>(x, how, scratch);
+  else
+    multiply_row<T>(x);
 }
 
 // A small out and a long k: `parts` products into scratch, side by side, then their sum in order.
@@ -473,7 +474,7 @@ void multiply_split(const product& x, const plan& how, char* scratch) {
     partial.out_column = size;
     partial.bias = nullptr;
     partial.activation = HOMINY_ACTIVATION_NONE;
-    multiply_part<T>(partial, how, rest + part * how.scratch);
+    multiply<T>(partial, how, rest + part * how.scratch);
   });
   for (int64_t i = 0; i < x.m; i++) {
     char* const row = scratch + i * padded * size;
@@ -580,8 +581,7 @@ hominy_status read_descriptors(const hominy_tensor* a, const hominy_tensor* b, c
   batch.how = make_plan<T>(x);
   batch.scratch = round_up(batch.how.scratch, 64);
   batch.how.scratch = batch.scratch;
-  if (batch.how.parts > 1)
-    batch.scratch = batch.how.parts * (batch.scratch + x.m * round_up(x.n, lanes<T>) * size);
+  if (batch.how.parts > 1) batch.scratch = batch.how.parts * (batch.scratch + x.m * round_up(x.n, lanes<T>) * size);
   return HOMINY_OK;
 }
 
@@ -618,8 +618,10 @@ hominy_status matmul_of(const hominy_tensor* a, const hominy_tensor* b, const ho
       one.b += index * batch.b[d];
       one.out += index * batch.out[d];
     }
-    if (batch.how.parts > 1) multiply_split<T>(one, batch.how, scratch);
-    else multiply_part<T>(one, batch.how, scratch);
+    if (batch.how.parts > 1)
+      multiply_split<T>(one, batch.how, scratch);
+    else
+      multiply<T>(one, batch.how, scratch);
   };
   if (!deals_out_products(batch)) {
     for (int64_t item = 0; item < batch.items; item++) multiply_item(item, workspace);

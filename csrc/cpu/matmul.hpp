@@ -1,7 +1,8 @@
 // The matrix product: out[..., i, j] = activation(sum over p of a[..., i, p] b[..., p, j] + bias[j]).
 //
-// a: (..., m, k), b: (..., k, n), bias: (n) or NULL, out: (..., m, n), all float32 or all float64, any strides in bytes,
-// any size 0; batch dimensions are equal (a broadcast one has stride 0). With k = 0 out is activation(bias or 0).
+// a: (..., m, k), b: (..., k, n), bias: (n) or NULL, out: (..., m, n), all float32 or all float64, any strides in
+// bytes, any size 0; batch dimensions are equal (a broadcast one has stride 0). With k = 0 out is activation(bias or
+// 0).
 //
 // Accumulation: in the operands' own precision, with fused multiply-adds where the level has them. Each element is
 // summed either in the order of k, starting from the bias, or as `lanes` interleaved sums (or up to 16 sums of

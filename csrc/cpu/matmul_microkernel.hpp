@@ -26,16 +26,15 @@ inline T load_scalar(const char* p) {
 }
 
 // c = start + a @ b. a: (rows, k), b: (k, vectors * lanes), start and c: (rows, vectors * lanes).
-// Strides are in bytes. start may be c itself (a later block of k), one row of stride 0 (bias, zeros), or anything else.
-// fetch: each step also asks the second-level cache for the b of `ahead` bytes further on.
+// Strides are in bytes. start may be c itself (a later block of k), one row of stride 0 (bias, zeros), or anything
+// else. fetch: each step also asks the second-level cache for the b of `ahead` bytes further on.
 template <class T>
 using tile_kernel = void (*)(int64_t k, const char* a, int64_t a_row, int64_t a_step, const char* b, int64_t b_step,
                              int64_t ahead, const char* start, int64_t start_row, char* c, int64_t c_row);
 
 template <class T, int rows, int vectors, bool fetch>
 void multiply_tile(int64_t k, const char* a, int64_t a_row, int64_t a_step, const char* b, int64_t b_step,
-                   [[maybe_unused]] int64_t ahead, const char* start, int64_t start_row, char* c,
-                   int64_t c_row) {
+                   [[maybe_unused]] int64_t ahead, const char* start, int64_t start_row, char* c, int64_t c_row) {
   vec<T> sum[rows][vectors];
 #pragma GCC unroll 16
   for (int i = 0; i < rows; i++)
@@ -63,8 +62,8 @@ void multiply_tile(int64_t k, const char* a, int64_t a_row, int64_t a_step, cons
     for (int j = 0; j < vectors; j++) store((T*)(c + i * c_row) + j * lanes<T>, sum[i][j]);
 }
 
-// by[shape][rows]: every tile that fits the registers. Shapes 0 to 3 are 1, 2, 4 and 8 vectors wide; the wide ones, which
-// only read b in place, fetch ahead, and so does shape 4, which is shape 1 otherwise.
+// by[shape][rows]: every tile that fits the registers. Shapes 0 to 3 are 1, 2, 4 and 8 vectors wide; the wide ones,
+// which only read b in place, fetch ahead, and so does shape 4, which is shape 1 otherwise.
 constexpr int fetching_shape = 4;
 template <class T>
 struct tile_kernels {
@@ -153,8 +152,10 @@ struct dots_kernels {
   template <int rows, int columns>
   constexpr void fill() {
     by[rows][columns] = multiply_dots<T, rows, columns>;
-    if constexpr (columns > 1) fill<rows, columns - 1>();
-    else if constexpr (rows > 1) fill<rows - 1, dot_columns>();
+    if constexpr (columns > 1)
+      fill<rows, columns - 1>();
+    else if constexpr (rows > 1)
+      fill<rows - 1, dot_columns>();
   }
 };
 template <class T>

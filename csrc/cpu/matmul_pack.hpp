@@ -61,7 +61,8 @@ void pack_rows(T* to, int64_t width, const char* from, int64_t row_stride, int64
     }
   } else if (row_stride == int64_t(sizeof(T))) {  // transposed, in squares of a vector's width
     for (int64_t j0 = 0; j0 < width; j0 += lanes<T>) {
-      const int64_t some = minimum_of<int64_t>(lanes<T>, columns - j0), wide = minimum_of<int64_t>(lanes<T>, width - j0);
+      const int64_t some = minimum_of<int64_t>(lanes<T>, columns - j0),
+                    wide = minimum_of<int64_t>(lanes<T>, width - j0);
       for (int64_t p0 = 0; p0 < rows; p0 += lanes<T>) {
         const int64_t deep = minimum_of<int64_t>(lanes<T>, rows - p0);
         const char* source = from + j0 * column_stride + p0 * row_stride;
@@ -84,8 +85,10 @@ void pack_rows(T* to, int64_t width, const char* from, int64_t row_stride, int64
   } else {
     for (int64_t p = 0; p < rows; p++, to += width)
       for (int64_t j = 0; j < width; j++)
-        if (j < columns) memcpy(to + j, from + p * row_stride + j * column_stride, sizeof(T));
-        else to[j] = 0;
+        if (j < columns)
+          memcpy(to + j, from + p * row_stride + j * column_stride, sizeof(T));
+        else
+          to[j] = 0;
   }
 }
 

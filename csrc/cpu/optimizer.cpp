@@ -1,5 +1,5 @@
-// Optimizer steps are bound by memory, so each is one pass: load value, gradient and states, compute in registers, store.
-// All parameters together are cut into spans of elements; a tiny parameter shares its task with its neighbours.
+// Optimizer steps are bound by memory, so each is one pass: load value, gradient and states, compute in registers,
+// store. All parameters together are cut into spans of elements; a tiny parameter shares its task with its neighbours.
 #include "optimizer.hpp"
 
 #include <math.h>

@@ -1,10 +1,10 @@
 // Whole-model optimizer steps: one call updates every parameter, one pass over memory each.
 //
-// Rounding: the operations and their order are those of PyTorch's single-tensor implementation in the parameter's dtype,
-// scalar coefficients computed in float64 and rounded once. Two things differ: products and sums may contract to fused
-// multiply-adds, and the quotient by sqrt(bias_correction2) is a product with its reciprocal. The update that is added to
-// a value is therefore within 6 eps of its exact value given the stored states (8 eps with a coupled weight decay, of
-// the sum of the magnitudes of gradient and decay), and the new value adds half an ulp of its own.
+// Rounding: the operations and their order are those of PyTorch's single-tensor implementation in the parameter's
+// dtype, scalar coefficients computed in float64 and rounded once. Two things differ: products and sums may contract to
+// fused multiply-adds, and the quotient by sqrt(bias_correction2) is a product with its reciprocal. The update that is
+// added to a value is therefore within 6 eps of its exact value given the stored states (8 eps with a coupled weight
+// decay, of the sum of the magnitudes of gradient and decay), and the new value adds half an ulp of its own.
 #pragma once
 #include "hominy.h"
 

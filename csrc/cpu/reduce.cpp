@@ -18,8 +18,8 @@ namespace hominy::HOMINY_LEVEL {
 namespace {
 
 constexpr int64_t block_rows = 16;
-constexpr int64_t tree_bytes = 49152;         // on the stack of each thread: a panel is as wide as its tree's height allows,
-constexpr int64_t widest_panel = 2048;        // up to this many bytes,
+constexpr int64_t tree_bytes = 49152;   // on the stack of each thread: a panel is as wide as its tree's height allows,
+constexpr int64_t widest_panel = 2048;  // up to this many bytes,
 constexpr int64_t narrowest_panel = 768;      // and any tree has room for panels of these
 constexpr int64_t slice_bytes = 16384;        // on the caller's stack: results of slices of the rows
 constexpr int64_t elements_per_task = 32768;  // about 3 us: less is not worth a second thread
@@ -88,12 +88,12 @@ struct smallest_of {
 using dimension_pair = dimension<2>;  // strides of x and of out; 0 in out marks a reduced dimension
 
 struct plan {
-  char* data[2];  // x, out
+  char* data[2];                                                // x, out
   dimension_pair kept[HOMINY_MAX_NDIM], rows[HOMINY_MAX_NDIM];  // outermost first; rows are never empty
   int kept_count, rows_count;
   int64_t columns, column_stride, column_out_stride;  // kept lanes, contiguous where column_stride is the item size
   int64_t fold;                                       // each row holds the columns this many times over
-  int64_t tail;      // lanes of one more, shorter row at the end of each run of the innermost rows dimension
+  int64_t tail;  // lanes of one more, shorter row at the end of each run of the innermost rows dimension
   int64_t kept_total, rows_total, reduced_total;  // panels' outer index; rows without tails; elements a result
 };
 
@@ -225,7 +225,8 @@ class panel {
     p += row_stride;
     if (tail > at)
       for (int v = 0; v < count; ++v)
-        result[v] = Op::combine(result[v], load_padded<T, unit>(p + v * vector_stride, lane_stride, tail - at - v * lanes<T>, identity));
+        result[v] = Op::combine(
+            result[v], load_padded<T, unit>(p + v * vector_stride, lane_stride, tail - at - v * lanes<T>, identity));
     push<count>(result, at);
   }
 
@@ -242,8 +243,7 @@ class panel {
   void push(vec<T> (&result)[count], int64_t at) {
     int k = 0;
     for (; blocks >> k & 1; ++k)
-      for (int v = 0; v < count; ++v)
-        result[v] = Op::combine(load(level(k) + at + v * lanes<T>), result[v]);
+      for (int v = 0; v < count; ++v) result[v] = Op::combine(load(level(k) + at + v * lanes<T>), result[v]);
     for (int v = 0; v < count; ++v) store(level(k) + at + v * lanes<T>, result[v]);
   }
 
@@ -304,8 +304,8 @@ void add_rows(const plan& p, const share& rows, const char* x, Panel& tree) {
 
 template <class Op, class T, bool unit>
 void run_plan(const plan& p, bool mean) {
-  // Wide rows are cut into panels of nearly equal numbers of whole vectors. No block is empty, so there are at most as many
-  // as rows.
+  // Wide rows are cut into panels of nearly equal numbers of whole vectors. No block is empty, so there are at most as
+  // many as rows.
   int levels = 1;
   while (levels < 63 && p.rows_total >> levels) ++levels;
   const int64_t most_lanes = minimum_of(widest_panel, tree_bytes / levels) / vector_bytes * lanes<T>;
@@ -349,11 +349,10 @@ void run_plan(const plan& p, bool mean) {
       if (p.fold > 1) combine_folds<Op>(result, p.columns, p.fold);
       const int64_t results = minimum_of(width, p.columns - column);
       if (slices == 1)
-        write_results(result, results, p.data[1] + kept.offset[1] + column * p.column_out_stride, p.column_out_stride, mean,
-                      p.reduced_total);
+        write_results(result, results, p.data[1] + kept.offset[1] + column * p.column_out_stride, p.column_out_stride,
+                      mean, p.reduced_total);
       else
-        memcpy(partial + (slice * outputs + item / slices) * per_output, result,
-               size_t(results) * sizeof(T));
+        memcpy(partial + (slice * outputs + item / slices) * per_output, result, size_t(results) * sizeof(T));
       if (++slice < slices) continue;
       slice = 0;
       if (++panel_index < panels) continue;
@@ -374,7 +373,8 @@ void run_plan(const plan& p, bool mean) {
   for (int64_t output = 0; output < outputs; ++output) {
     const int64_t column = output % panels * panel_width;
     write_results(partial + output * per_output, minimum_of(per_output, p.columns - column),
-                  p.data[1] + kept.offset[1] + column * p.column_out_stride, p.column_out_stride, mean, p.reduced_total);
+                  p.data[1] + kept.offset[1] + column * p.column_out_stride, p.column_out_stride, mean,
+                  p.reduced_total);
     if ((output + 1) % panels == 0) kept.advance();
   }
 }
@@ -402,8 +402,8 @@ vec<T> combine_row(const char* x, int64_t n) {
   return all;
 }
 
-// Many rows of reduced_total neighbours, one result each: as many rows as lanes at a time, so that their lanes are combined
-// all at once. One after the other, rows of 8 to 100 elements took 5 times as long.
+// Many rows of reduced_total neighbours, one result each: as many rows as lanes at a time, so that their lanes are
+// combined all at once. One after the other, rows of 8 to 100 elements took 5 times as long.
 template <class Op, class T>
 void reduce_short_rows(const plan& p, bool mean) {
   const int64_t n = p.reduced_total, groups = (p.kept_total - 1) / lanes<T> + 1;
@@ -487,7 +487,7 @@ struct extreme {
 
 template <class T>
 using index_type = typename integer_of<T>::type;
-constexpr int64_t arg_panel = 1024;  // bytes of a row of columns
+constexpr int64_t arg_panel = 1024;                 // bytes of a row of columns
 constexpr int64_t most_indices = int64_t(1) << 30;  // the indices of a float32 lane are carried as int32
 
 template <class T>
@@ -544,8 +544,8 @@ extreme<T> extreme_of_row(const char* x, int64_t stride, int64_t n) {
   return {value, combine_lanes<index_type<T>>(first, [](auto a, auto b) { return a < b ? a : b; })};
 }
 
-// First extremes of `width` <= a panel of neighbouring columns, n <= most_indices rows. Blocks of rows, as in `panel`, so
-// that a page is not left after a few cache lines.
+// First extremes of `width` <= a panel of neighbouring columns, n <= most_indices rows. Blocks of rows, as in `panel`,
+// so that a page is not left after a few cache lines.
 template <class Op, class T>
 void extremes_of_columns(const char* x, int64_t stride, int64_t n, int64_t width, extreme<T>* result) {
   lane_extremes<Op, T> best[arg_panel / vector_bytes];
@@ -558,8 +558,7 @@ void extremes_of_columns(const char* x, int64_t stride, int64_t n, int64_t width
     const int64_t last = minimum_of(first + block_rows, n);
     for (int64_t v = 0; v < vectors; ++v) {
       lane_extremes<Op, T> own = best[v];
-      for (int64_t row = first; row < last; ++row)
-        own.take(load_columns(row, v), mask_vec<T>{} + index_type<T>(row));
+      for (int64_t row = first; row < last; ++row) own.take(load_columns(row, v), mask_vec<T>{} + index_type<T>(row));
       best[v] = own;
     }
   }
@@ -587,8 +586,8 @@ void arg_reduce_as(const hominy_tensor& x, int axis, const hominy_tensor& out, i
   int64_t slices = 1;
   const int64_t per_output = minimum_of(columns.size, most_width);
   if (outputs < 16 && tasks > outputs)
-    slices = maximum_of<int64_t>(1, minimum_of(minimum_of(tasks / outputs, most_partials / (outputs * per_output)),
-                                               n / (16 * lanes<T>)));
+    slices = maximum_of<int64_t>(
+        1, minimum_of(minimum_of(tasks / outputs, most_partials / (outputs * per_output)), n / (16 * lanes<T>)));
   const int64_t items = outputs * slices;
   tasks = minimum_of(tasks, items);
   extreme<T> partial[most_partials];

@@ -14,8 +14,8 @@ constexpr int64_t elements_per_task = 8192;
 constexpr int64_t most_tasks = 64;
 constexpr int64_t cached_row = 262144;  // bytes that stay in L2 between passes
 
-constexpr int64_t stage_row = 256;       // bytes of neighbouring columns that are staged together
-constexpr int64_t stage_bytes = 24576;   // two stages and their results fit L1, or nearly
+constexpr int64_t stage_row = 256;      // bytes of neighbouring columns that are staged together
+constexpr int64_t stage_bytes = 24576;  // two stages and their results fit L1, or nearly
 
 // One row, or `width` <= one vector of neighbouring columns, of each array: x (and g), out.
 struct line {
@@ -49,9 +49,11 @@ struct softmax_forward {
       const auto [largest, sum] = statistics_of_row<T, unit>(x, x_stride, r.n);
       const vec<T> shift = broadcast(largest), factor = broadcast(1 / sum), log_sum = broadcast(log_of(sum));
       if (logarithm)
-        map_row<T, unit>(x, x_stride, r.out, out_stride, r.n, [=](vec<T> v, int64_t, int64_t) { return (v - shift) - log_sum; });
+        map_row<T, unit>(x, x_stride, r.out, out_stride, r.n,
+                         [=](vec<T> v, int64_t, int64_t) { return (v - shift) - log_sum; });
       else
-        map_row<T, unit>(x, x_stride, r.out, out_stride, r.n, [=](vec<T> v, int64_t, int64_t) { return exp<T>(v - shift) * factor; });
+        map_row<T, unit>(x, x_stride, r.out, out_stride, r.n,
+                         [=](vec<T> v, int64_t, int64_t) { return exp<T>(v - shift) * factor; });
       return;
     }
     const vec<T> shift = broadcast(largest_of_block<T, unit>(x, x_stride, r.n));
@@ -71,8 +73,7 @@ struct softmax_forward {
     for (int64_t i = 0; i < count; ++i) x[i] = r[i].in[0];
     const int64_t n = r[0].n;
     if constexpr (logarithm) {
-      const auto [largest, sum] =
-          statistics_of_short_rows<T>(x, count, n, [](vec<T>, int64_t, int64_t, int64_t) {});
+      const auto [largest, sum] = statistics_of_short_rows<T>(x, count, n, [](vec<T>, int64_t, int64_t, int64_t) {});
       const vec<T> log_sum = log<T>(sum);
       for (int64_t i = 0; i < count; ++i) {
         const vec<T> shift = broadcast(T(largest[i])), subtracted = broadcast(T(log_sum[i]));
@@ -80,9 +81,10 @@ struct softmax_forward {
                          [=](vec<T> v, int64_t, int64_t) { return (v - shift) - subtracted; });
       }
     } else {
-      const vec<T> factor = 1 / statistics_of_short_rows<T>(x, count, n, [=](vec<T> e, int64_t i, int64_t at, int64_t k) {
-                                  store_lanes<T, true>(r[i].out + at * item, item, e, k);
-                                }).sum;
+      const vec<T> factor =
+          1 / statistics_of_short_rows<T>(x, count, n, [=](vec<T> e, int64_t i, int64_t at, int64_t k) {
+                store_lanes<T, true>(r[i].out + at * item, item, e, k);
+              }).sum;
       for (int64_t i = 0; i < count; ++i) {
         const vec<T> scale = broadcast(T(factor[i]));
         map_row<T, true>(r[i].out, item, r[i].out, item, n, [=](vec<T> v, int64_t, int64_t) { return v * scale; });
@@ -94,8 +96,7 @@ struct softmax_forward {
     const auto [largest, sum] = statistics_of_columns<T, unit>(c.in[0], c.stride[0], c.n, c.lane_stride[0], c.width);
     const vec<T> factor = 1 / sum, log_sum = log<T>(sum);
     for (int64_t i = 0; i < c.n; ++i) {
-      const vec<T> d =
-          load_padded<T, unit>(c.in[0] + i * c.stride[0], c.lane_stride[0], c.width, T(0)) - largest;
+      const vec<T> d = load_padded<T, unit>(c.in[0] + i * c.stride[0], c.lane_stride[0], c.width, T(0)) - largest;
       store_lanes<T, unit>(c.out + i * c.stride[2], c.lane_stride[2], logarithm ? d - log_sum : exp<T>(d) * factor,
                            c.width);
     }
@@ -107,9 +108,7 @@ template <class T, bool unit, bool logarithm>
 struct softmax_gradient {
   static constexpr int inputs = 2;
 
-  static vec<T> result(vec<T> g, vec<T> y, vec<T> sum) {
-    return logarithm ? g - exp<T>(y) * sum : y * (g - sum);
-  }
+  static vec<T> result(vec<T> g, vec<T> y, vec<T> sum) { return logarithm ? g - exp<T>(y) * sum : y * (g - sum); }
   void row(const line& r) const {
     const char *g = r.in[0], *y = r.in[1];
     double total = 0;
@@ -149,16 +148,14 @@ struct softmax_gradient {
     const auto load_y = [&](int64_t i) {
       return load_padded<T, unit>(c.in[1] + i * c.stride[1], c.lane_stride[1], c.width, T(0));
     };
-    const vec<T> sum =
-        sum_of_columns<T>(c.n, [&](int64_t i) { return logarithm ? load_g(i) : load_g(i) * load_y(i); });
+    const vec<T> sum = sum_of_columns<T>(c.n, [&](int64_t i) { return logarithm ? load_g(i) : load_g(i) * load_y(i); });
     for (int64_t i = 0; i < c.n; ++i)
-      store_lanes<T, unit>(c.out + i * c.stride[2], c.lane_stride[2], result(load_g(i), load_y(i), sum),
-                           c.width);
+      store_lanes<T, unit>(c.out + i * c.stride[2], c.lane_stride[2], result(load_g(i), load_y(i), sum), c.width);
   }
 };
 
-// Up to stage_row bytes of columns: copied to the stack, computed there in place, copied out. Columns a power of two apart
-// would push each other out of the cache between one pass and the next, and strided ones would be gathered twice.
+// Up to stage_row bytes of columns: copied to the stack, computed there in place, copied out. Columns a power of two
+// apart would push each other out of the cache between one pass and the next, and strided ones would be gathered twice.
 template <class T, bool unit, class Kernel>
 void run_staged(const Kernel& kernel, const line& c) {
   alignas(vector_bytes) char stage[Kernel::inputs][stage_bytes];
@@ -175,8 +172,12 @@ void run_staged(const Kernel& kernel, const line& c) {
   for (int64_t v = 0; v < used; ++v) {
     char* const first = stage[0] + v * vector_bytes;
     constexpr int64_t item = sizeof(T);
-    kernel.columns({c.n, {first, stage[Kernel::inputs - 1] + v * vector_bytes}, first,
-                    {stage_row, stage_row, stage_row}, {item, item, item}, lanes<T>});
+    kernel.columns({c.n,
+                    {first, stage[Kernel::inputs - 1] + v * vector_bytes},
+                    first,
+                    {stage_row, stage_row, stage_row},
+                    {item, item, item},
+                    lanes<T>});
   }
   for (int64_t i = 0; i < c.n; ++i)
     for (int64_t v = 0; v < used; ++v) {
@@ -201,8 +202,7 @@ void run_lines(const hominy_tensor& in0, const hominy_tensor& in1, int axis, con
     unit_axis &= lines.stride[a] == int64_t(sizeof(T));
   }
   dimension<3> dims[HOMINY_MAX_NDIM];
-  int count =
-      collect_dimensions<3>(in0.shape, in0.ndim, axis, {in0.strides, in1.strides, out.strides}, data, dims);
+  int count = collect_dimensions<3>(in0.shape, in0.ndim, axis, {in0.strides, in1.strides, out.strides}, data, dims);
   bool unit_columns = count > 0;
   for (int a = 0; a < 3 && unit_columns; ++a) unit_columns = dims[count - 1].stride[a] == int64_t(sizeof(T));
   // Neither has neighbours: the longer one fills its vectors better.
@@ -216,8 +216,7 @@ void run_lines(const hominy_tensor& in0, const hominy_tensor& in1, int axis, con
   const int64_t panel_width = staged ? stage_row / int64_t(sizeof(T)) : lanes<T>;
   const int64_t panels = (across.size - 1) / panel_width + 1;
   const int64_t items = elements / lines.n / across.size * panels;
-  const int64_t tasks =
-      minimum_of(items, maximum_of<int64_t>(1, minimum_of(elements / elements_per_task, most_tasks)));
+  const int64_t tasks = minimum_of(items, maximum_of<int64_t>(1, minimum_of(elements / elements_per_task, most_tasks)));
   parallel_for(tasks, [&](int64_t task) {
     const share mine(items, tasks, task);
     const Kernel<T, true, logarithm> neighbours;

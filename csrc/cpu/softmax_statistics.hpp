@@ -22,8 +22,8 @@ inline T largest_of_block(const char* x, int64_t stride, int64_t n) {
   return largest_lane<T>(at_least<T>(at_least<T>(most[0], most[1]), at_least<T>(most[2], most[3])));
 }
 
-// Applies f(vector, first element, count of elements) to n elements of x and sums what it gives. The padding of the last
-// vector is for f to make a 0 of.
+// Applies f(vector, first element, count of elements) to n elements of x and sums what it gives. The padding of the
+// last vector is for f to make a 0 of.
 template <class T, bool unit, class F>
 inline T sum_of_block(const char* x, int64_t stride, int64_t n, T padding, F f) {
   constexpr int64_t step = 4 * lanes<T>;
@@ -90,8 +90,9 @@ inline vec<T> sum_vectors(const char* x, int64_t n, F f, T padding = T(0)) {
   return sum;
 }
 
-// The statistics of `count` <= lanes short rows of neighbours, without waiting for one row's lanes to be combined before the
-// next is begun. e(vector of exp(x - largest), row, first element, count of elements) may keep the exponentials.
+// The statistics of `count` <= lanes short rows of neighbours, without waiting for one row's lanes to be combined
+// before the next is begun. e(vector of exp(x - largest), row, first element, count of elements) may keep the
+// exponentials.
 template <class T, class E>
 inline lane_statistics<T> statistics_of_short_rows(const char* const* x, int64_t count, int64_t n, E e) {
   constexpr int64_t item = sizeof(T);
@@ -132,7 +133,7 @@ inline vec<T> sum_of_columns(int64_t n, F f) {
 // The statistics of neighbouring columns, `width` <= a vector of them, whose n elements each are `stride` apart.
 template <class T, bool unit>
 inline lane_statistics<T> statistics_of_columns(const char* x, int64_t stride, int64_t n, int64_t lane_stride,
-                                                  int64_t width) {
+                                                int64_t width) {
   const auto element = [=](int64_t i) { return load_padded<T, unit>(x + i * stride, lane_stride, width, T(0)); };
   vec<T> largest = broadcast(T(-INFINITY));
   for (int64_t i = 0; i < n; ++i) largest = at_least<T>(element(i), largest);

@@ -411,8 +411,8 @@ inline vec<T> tanh(vec<T> x) {
   return with_sign<T>(select<T>(size < constant::tanh_near, near, far), sign_bits<T>(x));
 }
 
-// 1 / (1 + exp(-x)) = fraction 2^exponent, x bounded. Where -x = n ln2 + r is large, exp(-x) overflows before the result
-// vanishes, so the fraction is expanded by 2^-n: 2^-n / (2^-n + 1 + expm1(r)).
+// 1 / (1 + exp(-x)) = fraction 2^exponent, x bounded. Where -x = n ln2 + r is large, exp(-x) overflows before the
+// result vanishes, so the fraction is expanded by 2^-n: 2^-n / (2^-n + 1 + expm1(r)).
 template <class T>
 struct sigmoid_parts {
   vec<T> fraction, exponent;
