@@ -10,8 +10,9 @@
 // strides alone: never from the number of threads or the alignment.
 //
 // Error, before the activation, elementwise, eps the unit roundoff of the type (2^-24, 2^-53):
-//   |out - exact| <= c (k + 2) eps (|a| @ |b| + |bias|), c = 1.01 with fused multiply-adds, 1.01 (k + 3) without,
-// which is the bound of any order of summation; measured errors are nearer sqrt(k) eps. NaN and infinity propagate: no
+//   |out - exact| <= c (k + 2) eps (|a| @ |b| + |bias|), c = 1.01 as long as k eps < 0.01,
+// which is the bound of any order of summation; measured errors are nearer sqrt(k) eps. An activation adds its own
+// error (vector_math.hpp) to what its slope makes of this one. NaN and infinity propagate: no
 // zero is ever skipped.
 #pragma once
 #include "hominy.h"

@@ -451,7 +451,8 @@ def as_array(value: Any) -> np.ndarray:
         return value
     if isinstance(value, (list, tuple)) and any(isinstance(item, TensorBase) for item in value):
         value = [
-            item._array.item() if isinstance(item, TensorBase) and item._array.ndim == 0 else as_array(item) for item in value
+            item._array.item() if isinstance(item, TensorBase) and item._array.ndim == 0 else as_array(item)
+            for item in value
         ]
     array = np.asarray(value)
     if array.dtype == np.float64 and not isinstance(value, np.generic):
