@@ -66,6 +66,7 @@ TAPE = [
     tape("permute", lambda x: (x(2, 3, 4), (2, 0, -2))),
     tape("transpose", lambda x: (x(2, 3, 4), 0, -1)),
     tape("t", lambda x: (x(2, 3),)),
+    tape("matrix_transpose", lambda x: (x(2, 3, 4),)),
     tape("squeeze", lambda x: (x(2, 1, 3, 1),)),
     tape("squeeze", lambda x: (x(2, 1, 3, 1), 1), label="squeeze one"),
     tape("unsqueeze", lambda x: (x(2, 3), 1)),

@@ -3,11 +3,14 @@
 //
 //   losses = (1 - s) w[t] nll(t) + s/C sum_c w[c] nll(c),   nll(c) = logsumexp - x[c]
 //
-// Bounds, with u the unit roundoff, m the row's largest logit and n = C:
-//   loss      |error| <= (|m - x[t]| + |loss| + 52 + C/1024) u for unit weights and s = 0; with s, the weighted mean of
-//             |m - x[c]| takes the place of |m - x[t]|
-//   backward  |error| <= |g| (|logsumexp| + |x - logsumexp| + 8) u w p, p the softmax, plus the rounding of the result:
-//             it starts from the rounded logsumexp instead of reading the row twice
+// Bounds, with u the unit roundoff, m the row's largest logit, d = m - x and c(C) as in softmax.hpp:
+//   loss       |error| <= u ((1 - s) w[t] e(t) + s/C sum_k w[k] e(k)) + c u s/C sum_k w[k] nll(k),
+//              e(k) = d[k] + nll(k) + log2 C + c + 16
+//   logsumexp  |error| <= (|logsumexp| + log2 C + c + 16) u
+//   backward   from the logsumexp it is given, |error| <= u |g| ((|x - logsumexp| + 16) a p + 8 (1 - s) w[t] [k = t]
+//              + 8 s/C w[k]), a = (1 - s) w[t] + s/C sum w, p = exp(x - logsumexp)
+// The backward pass does not read rows twice to find its own logsumexp, so the rounding of that one, up to
+// |logsumexp| u relative to p, adds to the whole.
 // An ignored row has loss 0 and gradient 0 whatever its logits. Each target is read once, and checked then.
 #pragma once
 #include "hominy.h"

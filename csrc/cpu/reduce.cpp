@@ -261,9 +261,12 @@ template <class Op, class T>
 void combine_folds(T* lane, int64_t columns, int64_t fold) {
   if (columns == 1) {
     for (; fold % lanes<T> != 0; ++fold) lane[fold] = Op::template identity<T>();
-    vec<T> all = load(lane);
-    for (int64_t at = lanes<T>; at < fold; at += lanes<T>) all = Op::combine(all, load(lane + at));
-    lane[0] = combine_lanes<T>(all, [](auto a, auto b) { return Op::combine(a, b); });
+    for (int64_t vectors = fold / lanes<T>; vectors > 1; vectors -= vectors / 2)
+      for (int64_t v = 0; v < vectors / 2; ++v) {
+        T* const to = lane + v * lanes<T>;
+        store(to, Op::combine(load(to), load(to + (vectors - vectors / 2) * lanes<T>)));
+      }
+    lane[0] = combine_lanes<T>(load(lane), [](auto a, auto b) { return Op::combine(a, b); });
     return;
   }
   for (; fold > 1; fold -= fold / 2) {

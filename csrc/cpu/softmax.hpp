@@ -1,11 +1,13 @@
 // Softmax and log-softmax along one axis, forward and backward.
 //
-// Bounds, with u the unit roundoff, n the axis' length, m the row's largest element and d = m - x:
-//   softmax           relative error <= (d + 48 + n/1024) u, rows along the axis; (d + 48 + n/32) u, columns
-//   log-softmax       |error| <= (2 d + 2 |y| + 48 + n/1024) u (n/32 likewise)
-//   softmax backward  |error| <= (50 + n/1024) u |y| (|g| + sum |g y|)
-//   log backward      |error| <= (50 + n/1024) u (|g| + exp(y) sum |g|)
-// As in PyTorch a row of nothing but -infinity gives NaN, as do rows with NaN or +infinity.
+// Bounds, with u the unit roundoff, n the axis' length, m the row's largest element, d = m - x, and c = min(n/2, 256) +
+// n/2048 for rows (the axis' elements are neighbours, or no other dimension's are), 32 + n/32 for columns:
+//   softmax           relative error <= (d + log2 n + c + 16) u
+//   log-softmax       |error| <= (d + |y| + log2 n + c + 16) u
+//   softmax backward  |error| <= (c + 16) u |y| (|g| + sum |g y|)
+//   log backward      |error| <= (c + 16) u (|g| + exp(y) sum |g|)
+// and, where a result is below the normal numbers, the smallest of those. As in PyTorch a row of nothing but -infinity
+// gives NaN, as do rows with NaN or +infinity.
 #pragma once
 #include "hominy.h"
 

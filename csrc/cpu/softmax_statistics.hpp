@@ -1,4 +1,7 @@
 // What softmax and cross entropy ask of a row first: its largest element m, and the sum of exp(x - m).
+//
+// c(n), the additions that any element of a sum goes through: rows min(n/2, 256) + n/2048 (a block of 2048 in 4 vectors,
+// of 2 lanes at worst), columns 32 + n/32.
 #pragma once
 #include "lane_access.hpp"
 #include "vector_math.hpp"
@@ -45,7 +48,7 @@ struct exp_statistics {
   T sum;  // of exp(x - largest); NaN where the row holds NaN or +infinity, or -infinity alone
 };
 
-// The logarithm of one element, by the vector's formula: a third of the time of libm's.
+// The logarithm of one element, by the vector's formula: the same bits as where many rows share a vector.
 template <class T>
 inline T log_of(T x) {
   return log<T>(broadcast(x))[0];

@@ -389,7 +389,9 @@ class Operator:
         if tracked:
             check_in_place(self.name + "_", target)
         arrays = [value._array if isinstance(value, TensorBase) else value for value in values]
-        self.forward(*arrays, out=target._array)
+        kernel = _direct.get(self.direct)
+        if kernel is None or type(kernel(*arrays, target._array)) is Declined:
+            self.forward(*arrays, out=target._array)
         bump(target)
         if tracked and self.rules:
             shadow = wrap(target._array, target._storage)

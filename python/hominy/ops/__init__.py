@@ -116,7 +116,7 @@ def _attach() -> None:
         "__setitem__": _set_item,
         "copy_": _copy,
         "T": property(lambda x: REGISTRY["t"](x)),
-        "mT": property(lambda x: REGISTRY["transpose"](x, -2, -1)),
+        "mT": property(lambda x: REGISTRY["matrix_transpose"](x)),
     }
     for name, attribute in others.items():
         setattr(Tensor, name, attribute)

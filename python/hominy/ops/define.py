@@ -80,6 +80,9 @@ def normalize_axis(name: str, dim: Any, ndim: int) -> int:
     return dim + bound if dim < 0 else dim
 
 
+_ALL_AXES = tuple(tuple(range(ndim)) for ndim in range(8))
+
+
 def normalize_axes(name: str, dim: Any, ndim: int) -> tuple[int, ...]:
     """`dim` (None, an integer, several) as a tuple of distinct axes; None and () mean all.
 
@@ -87,7 +90,7 @@ def normalize_axes(name: str, dim: Any, ndim: int) -> tuple[int, ...]:
         ValueError: an axis is given twice.
     """
     if dim is None:
-        return tuple(range(ndim))
+        return _ALL_AXES[ndim] if ndim < len(_ALL_AXES) else tuple(range(ndim))
     if not isinstance(dim, (tuple, list)):
         axis = normalize_axis(name, dim, ndim)
         return (axis,) if ndim else ()

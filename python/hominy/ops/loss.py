@@ -72,7 +72,8 @@ def _binary_cross_entropy(input, target):
     x = require_floating("binary_cross_entropy", "input", input)
     y = target.astype(x.dtype, copy=False)
     if x.size:
-        low, high = x.min(), x.max()
+        every = tuple(range(x.ndim))
+        low, high = run("amin", x, every, False), run("amax", x, every, False)
         if not (low >= 0 and high <= 1):
             raise ValueError(
                 f"[binary_cross_entropy] input: expected probabilities in [0, 1], got {low if not low >= 0 else high}"

@@ -13,7 +13,7 @@ from .activation import relu_backward, sigmoid_backward, tanh_backward
 from .define import operator, require_array
 from .elementwise import _stored_as
 from .reduce import sum_to_size
-from .shape import reshape, transpose, unsqueeze
+from .shape import matrix_transpose, reshape, transpose, unsqueeze
 
 
 def _pair(
@@ -108,11 +108,6 @@ def dot(input, tensor):
     return _product("dot", input, tensor)
 
 
-def _swapped(x):
-    """`x` with its last two dimensions swapped."""
-    return transpose(x, -2, -1)
-
-
 def _rows(x):
     """`x` (..., N) as a matrix of rows; their number spelled out, since -1 has no answer where N is 0."""
     return reshape(x, (math.prod(x.shape[:-1]), x.shape[-1]))
@@ -123,8 +118,8 @@ def _matmul_input_gradient(grad, shape_of_input, other):
     if len(other.shape) == 1:
         return unsqueeze(grad, -1) * other if len(shape_of_input) > 1 else grad * other
     if len(shape_of_input) == 1:
-        return reshape(matmul(unsqueeze(grad, -2), _swapped(other)), grad.shape[:-1] + shape_of_input)
-    return matmul(grad, _swapped(other))
+        return reshape(matmul(unsqueeze(grad, -2), matrix_transpose(other)), grad.shape[:-1] + shape_of_input)
+    return matmul(grad, matrix_transpose(other))
 
 
 def _matmul_other_gradient(grad, input, shape_of_other):
@@ -139,16 +134,16 @@ def _matmul_other_gradient(grad, input, shape_of_other):
         return unsqueeze(input, -1) * unsqueeze(grad, -2)
     if len(shape_of_other) == 2:  # one product over all rows: the sum over the batch happens inside it
         rows = _rows(input)
-        return matmul(_swapped(rows), _rows(grad))
-    return matmul(_swapped(input), grad)
+        return matmul(matrix_transpose(rows), _rows(grad))
+    return matmul(matrix_transpose(input), grad)
 
 
 matmul.gradient(input=_matmul_input_gradient, other=_matmul_other_gradient)
 mm.gradient(
-    input=lambda grad, mat2: matmul(grad, _swapped(mat2)), mat2=lambda grad, input: matmul(_swapped(input), grad)
+    input=lambda grad, mat2: matmul(grad, matrix_transpose(mat2)), mat2=lambda grad, input: matmul(matrix_transpose(input), grad)
 )
 bmm.gradient(
-    input=lambda grad, mat2: matmul(grad, _swapped(mat2)), mat2=lambda grad, input: matmul(_swapped(input), grad)
+    input=lambda grad, mat2: matmul(grad, matrix_transpose(mat2)), mat2=lambda grad, input: matmul(matrix_transpose(input), grad)
 )
 mv.gradient(input=lambda grad, vec: unsqueeze(grad, -1) * vec, vec=lambda grad, input: matmul(grad, input))
 dot.gradient(input=lambda grad, tensor: grad * tensor, tensor=lambda grad, input: grad * input)
@@ -175,8 +170,8 @@ def addmm(input, mat1, mat2, beta=1.0, alpha=1.0):
 
 addmm.gradient(
     input=lambda grad, beta: grad if beta == 1 else grad * beta,
-    mat1=lambda grad, mat2, alpha: _scaled(matmul(grad, _swapped(mat2)), alpha),
-    mat2=lambda grad, mat1, alpha: _scaled(matmul(_swapped(mat1), grad), alpha),
+    mat1=lambda grad, mat2, alpha: _scaled(matmul(grad, matrix_transpose(mat2)), alpha),
+    mat2=lambda grad, mat1, alpha: _scaled(matmul(matrix_transpose(mat1), grad), alpha),
 )
 
 
@@ -234,7 +229,7 @@ def _linear_weight_gradient(grad, input, shape_of_weight):
         return matmul(reshape(grad, (-1,)), _rows(input))
     if len(input.shape) != 2:
         grad, input = _rows(grad), _rows(input)
-    return matmul(_swapped(grad), input)
+    return matmul(matrix_transpose(grad), input)
 
 
 def _linear_input_gradient(grad, weight):
@@ -314,7 +309,7 @@ def _bilinear_input2_gradient(grad, input1, weight):
 def _bilinear_weight_gradient(grad, input1, input2):
     # (O, R) x (R, I) x (R, J): one product a feature.
     weighted = unsqueeze(transpose(_rows(grad), 0, 1), -1) * _rows(input1)  # (O, R, I)
-    return matmul(_swapped(weighted), _rows(input2))
+    return matmul(matrix_transpose(weighted), _rows(input2))
 
 
 bilinear.gradient(

@@ -75,6 +75,15 @@ def transpose(input, dim0, dim1):
 
 
 @operator(view=True)
+def matrix_transpose(input):
+    """The last two dimensions swapped."""
+    array = require_array("matrix_transpose", "input", input)
+    if array.ndim < 2:
+        raise ValueError(f"[matrix_transpose] input: expected at least 2 dimensions, got shape {array.shape}")
+    return array.swapaxes(-1, -2)
+
+
+@operator(view=True)
 def t(input):
     """The transpose of a matrix; vectors and 0-d tensors as they are."""
     array = require_array("t", "input", input)
@@ -227,6 +236,7 @@ for _operator in (clone, contiguous, to):
     _operator.gradient(input=lambda grad: grad)
 permute.gradient(input=lambda grad, dims: permute(grad, _inverse(dims, len(dims))))
 transpose.gradient(input=lambda grad, dim0, dim1: transpose(grad, dim0, dim1))
+matrix_transpose.gradient(input=lambda grad: matrix_transpose(grad))
 t.gradient(input=lambda grad: t(grad))
 broadcast_to.gradient(input=lambda grad, shape_of_input: grad.sum_to_size(shape_of_input))
 expand.gradient(input=lambda grad, shape_of_input: grad.sum_to_size(shape_of_input))
