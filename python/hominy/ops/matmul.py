@@ -125,11 +125,7 @@ def _matmul_input_gradient(grad, shape_of_input, other):
 def _matmul_other_gradient(grad, input, shape_of_other):
     """input^T @ grad, summed over the batch dimensions that a matrix `other` was stretched along."""
     if len(shape_of_other) == 1:
-        return (
-            grad * input
-            if len(input.shape) == 1
-            else matmul(reshape(grad, (-1,)), _rows(input))
-        )
+        return grad * input if len(input.shape) == 1 else matmul(reshape(grad, (-1,)), _rows(input))
     if len(input.shape) == 1:
         return unsqueeze(input, -1) * unsqueeze(grad, -2)
     if len(shape_of_other) == 2:  # one product over all rows: the sum over the batch happens inside it
@@ -140,10 +136,12 @@ def _matmul_other_gradient(grad, input, shape_of_other):
 
 matmul.gradient(input=_matmul_input_gradient, other=_matmul_other_gradient)
 mm.gradient(
-    input=lambda grad, mat2: matmul(grad, matrix_transpose(mat2)), mat2=lambda grad, input: matmul(matrix_transpose(input), grad)
+    input=lambda grad, mat2: matmul(grad, matrix_transpose(mat2)),
+    mat2=lambda grad, input: matmul(matrix_transpose(input), grad),
 )
 bmm.gradient(
-    input=lambda grad, mat2: matmul(grad, matrix_transpose(mat2)), mat2=lambda grad, input: matmul(matrix_transpose(input), grad)
+    input=lambda grad, mat2: matmul(grad, matrix_transpose(mat2)),
+    mat2=lambda grad, input: matmul(matrix_transpose(input), grad),
 )
 mv.gradient(input=lambda grad, vec: unsqueeze(grad, -1) * vec, vec=lambda grad, input: matmul(grad, input))
 dot.gradient(input=lambda grad, tensor: grad * tensor, tensor=lambda grad, input: grad * input)
