@@ -103,6 +103,10 @@ struct elu : transcendental {
   static vec<T> apply(vec<T> x, T alpha, T) { return select<T>(x > 0, x, alpha * vector_math::expm1<T>(x)); }
 };
 template <class T>
+struct softsign : arithmetic {
+  static vec<T> apply(vec<T> x, T, T) { return x / (1 + vector_math::absolute<T>(x)); }
+};
+template <class T>
 struct silu : transcendental {
   static vec<T> apply(vec<T> x, T, T) { return vector_math::silu<T>(x); }
 };

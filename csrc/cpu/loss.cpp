@@ -43,6 +43,15 @@ struct class_targets {
     if (weight.stride == int64_t(sizeof(T))) return load_padded<T, true>(weight.data + c * weight.stride, 0, n, T(0));
     return load_padded<T, false>(weight.data + c * weight.stride, weight.stride, n, T(0));
   }
+  double sum_of_weights() const {
+    if (!weight.data) return double(classes);
+    double sum = 0;
+    for (int64_t first = 0; first < classes; first += softmax_block)
+      sum += double(sum_of_block<T, false>(weight.data + first * weight.stride, weight.stride,
+                                           minimum_of(softmax_block, classes - first), T(0),
+                                           [](vec<T> w, int64_t, int64_t) { return w; }));
+    return sum;
+  }
   // The row's class, or -1 where it is ignored (or wrong, which is noted). The one place where a target is read.
   int64_t read(int64_t row) {
     const int64_t t = target[row];
@@ -267,9 +276,7 @@ hominy_status backward_as(const hominy_tensor& gradient, const hominy_tensor& lo
                           const hominy_tensor* weight, int64_t ignore_index, double smoothing,
                           const hominy_tensor& logsumexp, const hominy_tensor& out) {
   class_targets<T> targets{scalars<int64_t>(&target), scalars<T>(weight), logits.shape[1], ignore_index, smoothing};
-  double weight_sum = 0;
-  if (smoothing > 0)
-    for (int64_t c = 0; c < targets.classes; ++c) weight_sum += double(targets.weight_of(c));
+  const double weight_sum = smoothing > 0 ? targets.sum_of_weights() : 0;
   const backward<T> kernel{targets,
                            static_cast<const char*>(logits.data),
                            logits.strides[0],

@@ -7,7 +7,7 @@
 //   loss       |error| <= u ((1 - s) w[t] e(t) + s/C sum_k w[k] e(k)) + c u s/C sum_k w[k] nll(k),
 //              e(k) = d[k] + nll(k) + log2 C + c + 16
 //   logsumexp  |error| <= (|logsumexp| + log2 C + c + 16) u
-//   backward   from the logsumexp it is given, |error| <= u |g| ((|x - logsumexp| + 16) a p + 8 (1 - s) w[t] [k = t]
+//   backward   from the logsumexp it is given, |error| <= u |g| ((|x - logsumexp| + c + 16) a p + 8 (1 - s) w[t] [k = t]
 //              + 8 s/C w[k]), a = (1 - s) w[t] + s/C sum w, p = exp(x - logsumexp)
 // The backward pass does not read rows twice to find its own logsumexp, so the rounding of that one, up to
 // |logsumexp| u relative to p, adds to the whole.

@@ -83,6 +83,7 @@ typedef struct hominy_tensor {
   APPLY(leaky_relu) /* p: slope below 0 */                                                                         \
   APPLY(elu)        /* p: alpha */                                                                                 \
   APPLY(silu)       /* x sigmoid(x) */                                                                             \
+  APPLY(softsign)   /* x / (1 + |x|) */                                                                            \
   APPLY(gelu)       /* x/2 (1 + erf(x / sqrt 2)) */                                                                \
   APPLY(gelu_tanh)  /* its tanh form */                                                                            \
   APPLY(softplus)   /* log(1 + exp(p x)) / p, x itself where p x > q */                                            \

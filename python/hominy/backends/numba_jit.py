@@ -178,6 +178,11 @@ def elu(x, alpha):
 
 
 @_unary
+def softsign(x):
+    return x / (1.0 + abs(x))
+
+
+@_unary
 def silu(x):
     return x * math64.logistic(x)
 

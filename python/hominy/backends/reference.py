@@ -155,6 +155,11 @@ def silu(x: Array) -> Array:
 
 
 @_in_float64
+def softsign(x: Array) -> Array:
+    return x / (1 + np.abs(x))
+
+
+@_in_float64
 def gelu(x: Array) -> Array:
     return x * _normal_distribution(x)
 

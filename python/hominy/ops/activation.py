@@ -9,7 +9,7 @@ import numpy as np
 
 from ..backends import run
 from .define import operator, require_floating, scalar
-from .elementwise import _stored_as, _unary, as_float, clamp, exp, greater, square, where
+from .elementwise import _stored_as, _unary, abs, as_float, clamp, exp, greater, square, where
 
 
 def _with_scalars(kernel: str, input: Any, *scalars: Any) -> Any:
@@ -44,6 +44,12 @@ def tanh(input, out=None):
 def silu(input):
     """input * sigmoid(input) (https://arxiv.org/abs/1702.03118)."""
     return _unary("silu", input, None)
+
+
+@operator(functional=True, public=False, direct="softsign")
+def softsign(input):
+    """input / (1 + |input|), between -1 and 1."""
+    return _unary("softsign", input, None)
 
 
 @operator(functional=True, public=False)
@@ -129,6 +135,7 @@ relu.gradient(input=lambda grad, output: relu_backward(grad, output))
 sigmoid.gradient(input=lambda grad, output: sigmoid_backward(grad, output))
 tanh.gradient(input=lambda grad, output: tanh_backward(grad, output))
 silu.gradient(input=lambda grad, input: silu_backward(grad, input))
+softsign.gradient(input=lambda grad, input: grad / square(abs(input) + 1.0))
 gelu.gradient(input=lambda grad, input, approximate: gelu_backward(grad, input, approximate))
 leaky_relu.gradient(input=lambda grad, input, negative_slope: leaky_relu_backward(grad, input, negative_slope))
 elu.gradient(input=lambda grad, input, alpha: elu_backward(grad, input, alpha))
