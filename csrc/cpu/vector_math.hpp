@@ -4,7 +4,14 @@
 // A lane's result depends on that lane alone, so full vectors and masked tails give the same bits. Infinities, NaN,
 // signed zeros and subnormals behave as in libm. Each name shadows a libm name: call them as exp<float>(x).
 //
-// docs/kernels/elementwise.md derives the formulas.
+// Largest errors in ulp, float over all 2^32 arguments, double over dense samples (without FMA):
+//
+//           exp    expm1        log          log1p  tanh   sigmoid  erf          silu
+//   float   0.99   1.45 (1.48)  0.86         1.50   1.21   2.00     1.03 (1.32)  2.4
+//   double  1.00   1.99 (2.10)  0.75 (0.88)  1.33   1.20   2.00     1.08 (1.26)  2.4
+//
+// gelu: 4 ulp for x > -1, 14 in float's left tail, 50 (70) in double's.
+// docs/kernels/elementwise.md derives the formulas and says how this was measured.
 #pragma once
 #include <math.h>
 
