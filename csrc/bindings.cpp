@@ -420,10 +420,10 @@ void multiply(const char* op, hominy_tensor a, hominy_tensor b, const hominy_ten
               hominy_tensor out) {
   fold_batch_into_rows(a, b, out);
   double work = double(element_count(out)) * double(a.shape[a.ndim - 1]);
-  workspace scratch(kernels->matmul_workspace_size(&a, &b, &out));
+  const int64_t scratch_bytes = kernels->matmul_workspace_size(&a, &b, &out);  // asked once: threads may change
+  workspace scratch(scratch_bytes);
   unlocked without_lock(work > 256.0 * 1024);
-  require_ok(op, kernels->matmul(&a, &b, bias, activation, &out, scratch.data(),
-                                 kernels->matmul_workspace_size(&a, &b, &out)));
+  require_ok(op, kernels->matmul(&a, &b, bias, activation, &out, scratch.data(), scratch_bytes));
 }
 
 // A vector as a matrix: a new dimension of size 1 at `axis`.

@@ -4,11 +4,11 @@
 //   losses = (1 - s) w[t] nll(t) + s/C sum_c w[c] nll(c),   nll(c) = logsumexp - x[c]
 //
 // Bounds, with u the unit roundoff, m the row's largest logit, d = m - x and c(C) as in softmax.hpp:
-//   loss       |error| <= u ((1 - s) w[t] e(t) + s/C sum_k w[k] e(k)) + c u s/C sum_k w[k] nll(k),
+//   loss       |error| <= u ((1 - s) w[t] e(t) + s/C sum_k w[k] (e(k) + c nll(k))),
 //              e(k) = d[k] + nll(k) + log2 C + c + 16
 //   logsumexp  |error| <= (|logsumexp| + log2 C + c + 16) u
-//   backward   from the logsumexp it is given, |error| <= u |g| ((|x - logsumexp| + c + 16) a p + 8 (1 - s) w[t] [k = t]
-//              + 8 s/C w[k]), a = (1 - s) w[t] + s/C sum w, p = exp(x - logsumexp)
+//   backward   from the logsumexp it is given, with a = (1 - s) w[t] + s/C sum w and p = exp(x - logsumexp),
+//              |error| <= u |g| ((|x - logsumexp| + c + 16) a p + 8 (1 - s) w[t] [k = t] + 8 s/C w[k])
 // The backward pass does not read rows twice to find its own logsumexp, so the rounding of that one, up to
 // |logsumexp| u relative to p, adds to the whole.
 // An ignored row has loss 0 and gradient 0 whatever its logits. Each target is read once, and checked then.

@@ -4,8 +4,8 @@
 // coefficients computed in float64 and rounded once. Two things differ: products and sums may contract to fused
 // multiply-adds, and the quotient by sqrt(bias_correction2) is a product with its reciprocal.
 //
-// Bounds for one step from the states it is given, u the unit roundoff, G = |gradient| + weight_decay |value| (the decay only
-// where it is part of the gradient), each relative to the magnitudes that enter, since their sum may cancel:
+// Bounds for one step from the states it is given, u the unit roundoff, G = |gradient| + weight_decay |value| (the
+// decay only where it is part of the gradient), each relative to the magnitudes that enter, since their sum may cancel:
 //   SGD   buffer 6 u (momentum |buffer| + |1 - dampening| G) =: 6 u B;  value u (2 |value| + 10 learning_rate (G + B))
 //   Adam  exp_avg 8 u (|exp_avg| + G) =: 8 u M;  exp_avg_sq 8 u (beta2 exp_avg_sq + (1 - beta2) G^2)
 //         value u (4 |value| + 32 step_size M / denominator)

@@ -1,7 +1,7 @@
 // What softmax and cross entropy ask of a row first: its largest element m, and the sum of exp(x - m).
 //
-// c(n), the additions that any element of a sum goes through: rows min(n/2, 256) + n/2048 (a block of 2048 in 4 vectors,
-// of 2 lanes at worst), columns 32 + n/32.
+// c(n), the additions that any element of a sum goes through: rows min(n/2, 256) + n/2048 (a block of 2048 in 4
+// vectors, of 2 lanes at worst), columns 32 + n/32.
 #pragma once
 #include "lane_access.hpp"
 #include "vector_math.hpp"

@@ -60,6 +60,7 @@ reference unary_reference(int operation, real x, real p, real q) {
     case HOMINY_UNARY_gelu: return {x == -infinity ? nan : x * normal_cdf(x), 5, fabsl(x)};
     case HOMINY_UNARY_gelu_tanh: return {x == -infinity ? nan : 0.5L * x * (1 + tanhl(tanh_argument(x))), 5, fabsl(x)};
     case HOMINY_UNARY_softplus: return {softplus(x, p, q), 6};
+    case HOMINY_UNARY_softsign: return {x / (1 + fabsl(x)), 1.5L};
     case HOMINY_UNARY_clamp: return {isnan(x) ? x : x < p ? p : x > q ? q : x, 0};
   }
   return {nan, 0};
