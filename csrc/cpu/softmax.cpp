@@ -9,13 +9,9 @@
 
 namespace hominy::HOMINY_LEVEL {
 namespace {
-
 constexpr int64_t elements_per_task = 8192;
 constexpr int64_t most_tasks = 64;
 constexpr int64_t cached_row = 262144;  // bytes that stay in L2 between passes
-
-constexpr int64_t stage_row = 256;      // bytes of neighbouring columns that are staged together
-constexpr int64_t stage_bytes = 24576;  // two stages and their results fit L1, or nearly
 
 // One row, or `width` <= one vector of neighbouring columns, of each array: x (and g), out.
 struct line {
@@ -40,8 +36,6 @@ void map_row(const char* x, int64_t x_stride, char* out, int64_t out_stride, int
 
 template <class T, bool unit, bool logarithm>
 struct softmax_forward {
-  static constexpr int inputs = 1;
-
   void row(const line& r) const {
     const char* x = r.in[0];
     const int64_t x_stride = r.stride[0], out_stride = r.stride[2];
@@ -106,8 +100,6 @@ struct softmax_forward {
 // in[0] is g, in[1] is y.
 template <class T, bool unit, bool logarithm>
 struct softmax_gradient {
-  static constexpr int inputs = 2;
-
   static vec<T> result(vec<T> g, vec<T> y, vec<T> sum) { return logarithm ? g - exp<T>(y) * sum : y * (g - sum); }
   void row(const line& r) const {
     const char *g = r.in[0], *y = r.in[1];
@@ -154,39 +146,6 @@ struct softmax_gradient {
   }
 };
 
-// Up to stage_row bytes of columns: copied to the stack, computed there in place, copied out. Columns a power of two
-// apart would push each other out of the cache between one pass and the next, and strided ones would be gathered twice.
-template <class T, bool unit, class Kernel>
-void run_staged(const Kernel& kernel, const line& c) {
-  alignas(vector_bytes) char stage[Kernel::inputs][stage_bytes];
-  constexpr int64_t vectors = stage_row / vector_bytes;
-  const int64_t used = minimum_of(vectors, (c.width - 1) / lanes<T> + 1);
-  for (int a = 0; a < Kernel::inputs; ++a)
-    for (int64_t i = 0; i < c.n; ++i)
-      for (int64_t v = 0; v < used; ++v) {
-        const int64_t lane = v * lanes<T>;
-        store(reinterpret_cast<T*>(stage[a] + i * stage_row) + lane,
-              load_padded<T, unit>(c.in[a] + i * c.stride[a] + lane * c.lane_stride[a], c.lane_stride[a],
-                                   c.width - lane, T(0)));
-      }
-  for (int64_t v = 0; v < used; ++v) {
-    char* const first = stage[0] + v * vector_bytes;
-    constexpr int64_t item = sizeof(T);
-    kernel.columns({c.n,
-                    {first, stage[Kernel::inputs - 1] + v * vector_bytes},
-                    first,
-                    {stage_row, stage_row, stage_row},
-                    {item, item, item},
-                    lanes<T>});
-  }
-  for (int64_t i = 0; i < c.n; ++i)
-    for (int64_t v = 0; v < used; ++v) {
-      const int64_t lane = v * lanes<T>;
-      store_lanes<T, unit>(c.out + i * c.stride[2] + lane * c.lane_stride[2], c.lane_stride[2],
-                           load(reinterpret_cast<const T*>(stage[0] + i * stage_row) + lane), c.width - lane);
-    }
-}
-
 // in1 is in0 again where the kernel has one input.
 template <class T, template <class, bool, bool> class Kernel, bool logarithm>
 void run_lines(const hominy_tensor& in0, const hominy_tensor& in1, int axis, const hominy_tensor& out,
@@ -212,9 +171,7 @@ void run_lines(const hominy_tensor& in0, const hominy_tensor& in1, int axis, con
   if (along_columns) across = dims[--count];
   for (int a = 0; a < 3; ++a) lines.lane_stride[a] = across.stride[a];
 
-  const bool staged = along_columns && lines.n * stage_row <= stage_bytes;
-  const int64_t panel_width = staged ? stage_row / int64_t(sizeof(T)) : lanes<T>;
-  const int64_t panels = (across.size - 1) / panel_width + 1;
+  const int64_t panels = (across.size - 1) / lanes<T> + 1;
   const int64_t items = elements / lines.n / across.size * panels;
   const int64_t tasks = minimum_of(items, maximum_of<int64_t>(1, minimum_of(elements / elements_per_task, most_tasks)));
   parallel_for(tasks, [&](int64_t task) {
@@ -228,15 +185,13 @@ void run_lines(const hominy_tensor& in0, const hominy_tensor& in1, int axis, con
     for (int64_t item = 0; item < mine.count; ++item) {
       line& l = waiting[rows_waiting];
       l = lines;
-      const int64_t column = panel * panel_width;
+      const int64_t column = panel * lanes<T>;
       l.width = across.size - column;
       for (int a = 0; a < 3; ++a) {
         char* p = data[a] + outer.offset[a] + column * across.stride[a];
         (a == 2 ? l.out = p : l.in[a] = p);
       }
-      if (staged)
-        unit_columns ? run_staged<T, true>(neighbours, l) : run_staged<T, false>(neighbours, l);
-      else if (along_columns)
+      if (along_columns)
         unit_columns ? neighbours.columns(l) : apart.columns(l);
       else if (!unit_axis)
         apart.row(l);

@@ -48,7 +48,7 @@ struct exp_statistics {
   T sum;  // of exp(x - largest); NaN where the row holds NaN or +infinity, or -infinity alone
 };
 
-// The logarithm of one element, by the vector's formula: the same bits as where many rows share a vector.
+// The logarithm of one element, by the vector's formula.
 template <class T>
 inline T log_of(T x) {
   return log<T>(broadcast(x))[0];
