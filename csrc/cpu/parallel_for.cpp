@@ -183,6 +183,7 @@ class pool {
   void run(int64_t tasks, void (*body)(void*, int64_t), void* context, int threads, int cpus) {
     const int wanted = int(std::min<int64_t>(threads, tasks)) - 1;
     const int seats = std::min(wanted, start_workers(wanted));
+    leave_this_cpu_to_the_caller();
     job = {body, context, tasks, float_mode()};
     next_task.store(0, std::memory_order_relaxed);
     may_spin.store(threads <= cpus, std::memory_order_relaxed);
@@ -277,7 +278,14 @@ class pool {
     pthread_sigmask(SIG_SETMASK, &all, &before);
 #endif
     try {
-      for (; count < wanted; ++count) std::thread([this] { work(); }).detach();
+      for (; count < wanted; ++count) {
+        std::thread worker([this] { work(); });
+#if defined(__linux__)
+        if (count < CPU_SETSIZE) handles[count] = worker.native_handle();
+        avoided_cpu = -1;
+#endif
+        worker.detach();
+      }
     } catch (...) {  // no more threads to be had: the job goes on with fewer
     }
 #if defined(__unix__) || defined(__APPLE__)
@@ -285,6 +293,24 @@ class pool {
 #endif
     started.store(count, std::memory_order_relaxed);
     return count;
+  }
+
+  // Keeps the workers off the CPU that the caller runs on. The kernel likes to wake a thread where its waker runs, and
+  // under a hypervisor that packs virtual CPUs it does so with the others idle: the worker then waits for the end of
+  // the caller's time slice, milliseconds, while the caller computes everything alone. So the workers' affinity leaves
+  // out that one CPU; a system call only when the caller has moved.
+  void leave_this_cpu_to_the_caller() {
+#if defined(__linux__)
+    const int cpu = sched_getcpu();
+    if (cpu == avoided_cpu || cpu < 0 || cpu >= CPU_SETSIZE) return;
+    avoided_cpu = cpu;
+    cpu_set_t others;
+    if (sched_getaffinity(0, sizeof others, &others) != 0) return;
+    CPU_CLR(cpu, &others);
+    if (CPU_COUNT(&others) == 0) return;
+    for (int i = 0; i < std::min(workers(), CPU_SETSIZE); ++i)
+      pthread_setaffinity_np(handles[i], sizeof others, &others);
+#endif
   }
 
   template <class Ready>
@@ -317,6 +343,10 @@ class pool {
   std::atomic<int> started{0}, sleepers{0};
   std::mutex mutex;
   std::condition_variable seats_offered, workers_left;
+#if defined(__linux__)
+  int avoided_cpu = -1;  // this and the handles belong to the pool's holder
+  pthread_t handles[CPU_SETSIZE];
+#endif
 };
 
 std::atomic<pool*> pool_slot{nullptr};
