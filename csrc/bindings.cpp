@@ -220,16 +220,32 @@ py::object reduced_output(const char* op, hominy_tensor& out, const bool* droppe
   return result;
 }
 
-py::object run_reduce(hominy_reduce operation, const char* op, py::handle x_array, const py::tuple& axes,
-                      bool keepdim) {
+// Marks the axes to drop: a tuple of distinct integers in [0, ndim), or None for all. Whatever else an operator's user
+// may write is left to the operator to understand or to refuse.
+void mark_axes(py::handle axes, int32_t ndim, bool* dropped) {
+  if (axes.is_none()) {
+    for (int32_t i = 0; i < ndim; ++i) dropped[i] = true;
+    return;
+  }
+  const char* const expected = "native takes axes as a tuple of distinct integers that are not negative";
+  if (!PyTuple_Check(axes.ptr()) || (ndim > 0 && PyTuple_GET_SIZE(axes.ptr()) == 0)) throw declined{expected};
+  for (py::handle item : py::reinterpret_borrow<py::tuple>(axes)) {
+    int overflow = 0;
+    long long axis = PyLong_Check(item.ptr()) ? PyLong_AsLongLongAndOverflow(item.ptr(), &overflow) : -1;
+    if (overflow || axis < 0 || axis >= ndim || dropped[axis]) throw declined{expected};
+    dropped[axis] = true;
+  }
+}
+
+py::object run_reduce(hominy_reduce operation, const char* op, py::handle x_array, py::handle axes, bool keepdim,
+                      py::handle dtype) {
   return declining([&]() -> py::object {
+    if (!dtype.is_none()) throw declined{"native reduces in the input's dtype"};
     hominy_tensor x = describe_floating(op, "input", x_array), out = x;
     bool dropped[HOMINY_MAX_NDIM] = {};
-    for (py::handle item : axes) {
-      int64_t axis = item.cast<int64_t>();
-      if (axis < 0 || axis >= x.ndim || dropped[axis])
-        raise_value(op, "axes", "distinct integers in [0, " + std::to_string(x.ndim) + ")", std::to_string(axis));
-      dropped[axis] = true;
+    mark_axes(axes, x.ndim, dropped);
+    for (int32_t axis = 0; axis < x.ndim; ++axis) {
+      if (!dropped[axis]) continue;
       out.shape[axis] = 1;
       if (x.shape[axis] == 0 && (operation == HOMINY_REDUCE_amax || operation == HOMINY_REDUCE_amin))
         raise_value(op, "input", "at least one element to reduce", "shape " + shape_text(x));
@@ -524,6 +540,71 @@ py::object run_linear(py::handle x_array, py::handle weight_array, py::handle bi
   });
 }
 
+// (..., n) as a matrix of rows, by a copy (held by `keep`) where the strides of several dimensions have none.
+hominy_tensor as_rows(const char* op, hominy_tensor t, py::object& keep) {
+  if (t.ndim == 2) return t;
+  if (!is_c_contiguous(t)) {
+    hominy_tensor fresh = t;
+    keep = allocate(op, fresh);
+    require_ok(op, kernels->copy(&t, &fresh));
+    t = fresh;
+  }
+  int64_t columns = t.shape[t.ndim - 1], rows = 1;
+  for (int i = 0; i + 1 < t.ndim; ++i) rows *= t.shape[i];
+  t.ndim = 2;
+  t.shape[0] = rows;
+  t.shape[1] = columns;
+  t.strides[1] = dtype_size(t.dtype);
+  t.strides[0] = columns * t.strides[1];
+  return t;
+}
+
+py::object run_linear_backward(py::handle gradient_array, py::handle x_array, py::handle weight_array, int needs) {
+  return declining([&]() -> py::object {
+    const char* op = "linear_backward";
+    hominy_tensor gradient = describe_floating(op, "grad", gradient_array);
+    if (gradient.ndim == 0) raise_value(op, "grad", "(..., out_features)", "()");
+    py::object keep_gradient, keep_x, keep_out;
+    hominy_tensor g = as_rows(op, gradient, keep_gradient);
+    py::object results[] = {py::none(), py::none(), py::none()};
+    if (needs & 1) {
+      hominy_tensor weight = describe_floating(op, "weight", weight_array), out = gradient;
+      decline_mixed_dtypes(gradient, weight);
+      if (weight.ndim != 2 || weight.shape[0] != g.shape[1])
+        raise_value(op, "weight", "(out_features=" + std::to_string(g.shape[1]) + ", in_features)", shape_text(weight));
+      out.shape[out.ndim - 1] = weight.shape[1];
+      results[0] = allocate(op, out);
+      multiply(op, g, weight, nullptr, HOMINY_ACTIVATION_NONE, as_rows(op, out, keep_out));
+    }
+    if (needs & 2) {
+      hominy_tensor x = describe_floating(op, "input", x_array), out = g;
+      decline_mixed_dtypes(gradient, x);
+      if (x.ndim == 0) raise_value(op, "input", "(..., in_features)", "()");
+      x = as_rows(op, x, keep_x);
+      if (x.shape[0] != g.shape[0])
+        raise_value(op, "input", "as many rows as grad's " + std::to_string(g.shape[0]), std::to_string(x.shape[0]));
+      out.shape[0] = g.shape[1];
+      out.shape[1] = x.shape[1];
+      results[1] = allocate(op, out);
+      hominy_tensor columns = g;  // grad^T
+      columns.shape[0] = g.shape[1];
+      columns.strides[0] = g.strides[1];
+      columns.shape[1] = g.shape[0];
+      columns.strides[1] = g.strides[0];
+      multiply(op, columns, x, nullptr, HOMINY_ACTIVATION_NONE, out);
+    }
+    if (needs & 4) {
+      hominy_tensor out = g;
+      out.shape[0] = 1;
+      const bool dropped[] = {true, false};
+      results[2] = reduced_output(op, out, dropped, false);
+      unlocked without_lock(element_count(g) >= unlock_elements);
+      require_ok(op, kernels->reduce(HOMINY_REDUCE_sum, &g, &out));
+    }
+    return py::make_tuple(results[0], results[1], results[2]);
+  });
+}
+
 // The arrays of a whole-model step, one list a role: `values[i]`, `gradients[i]`, `states[0][i]`, ...
 std::vector<hominy_parameter> collect_parameters(const char* op, const py::list& values, const py::list& gradients,
                                                  std::initializer_list<std::pair<const char*, py::object>> states) {
@@ -673,10 +754,10 @@ void bind_reductions(py::module_& m) {
   for (int i = 0; i < HOMINY_REDUCE_COUNT; ++i)
     m.def(
         reduce_names[i],
-        [i](py::handle x, const py::tuple& axes, bool keepdim) {
-          return run_reduce(hominy_reduce(i), reduce_names[i], x, axes, keepdim);
+        [i](py::handle x, py::handle axes, bool keepdim, py::handle dtype) {
+          return run_reduce(hominy_reduce(i), reduce_names[i], x, axes, keepdim, dtype);
         },
-        py::arg("x"), py::arg("axes"), py::arg("keepdim") = false);
+        py::arg("x"), py::arg("axes"), py::arg("keepdim") = false, py::arg("dtype") = py::none());
   for (bool smallest : {false, true}) {
     const char* op = smallest ? "argmin" : "argmax";
     m.def(
@@ -714,6 +795,7 @@ PYBIND11_MODULE(_native, m) {
   m.def("matmul", run_matmul, py::arg("a"), py::arg("b"));
   m.def("linear", run_linear, py::arg("x"), py::arg("weight"), py::arg("bias") = py::none(),
         py::arg("activation") = "none");
+  m.def("linear_backward", run_linear_backward, py::arg("grad"), py::arg("x"), py::arg("weight"), py::arg("needs"));
   m.def("sgd_step", run_sgd_step, py::arg("values"), py::arg("gradients"), py::arg("buffers"), py::arg("learning_rate"),
         py::arg("momentum"), py::arg("dampening"), py::arg("weight_decay"), py::arg("nesterov"), py::arg("maximize"),
         py::arg("first_step"));

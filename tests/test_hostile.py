@@ -377,9 +377,9 @@ def test_native_functions_check_for_themselves(case):
 def test_axes_are_checked_by_native():
     from hominy import _native
 
-    for axes in ((2,), (-1,), (0, 0), (2**40,), ("0",), (None,), (1.5,), (10**30,)):
-        with pytest.raises((ValueError, TypeError, RuntimeError, OverflowError)):
-            _native.sum(SMALL, axes, False)
+    # The operator's to understand or to refuse.
+    for axes in ((2,), (-1,), (0, 0), (2**40,), (10**30,), ("0",), (None,), (1.5,), (), 0, "0", [0]):
+        assert isinstance(_native.sum(SMALL, axes, False), Declined)
     for axis in (2, -1, 2**31, 2**62, "0", None, 10**30):
         for name in ("argmax", "softmax", "log_softmax"):
             with pytest.raises((ValueError, TypeError, OverflowError)):

@@ -21,6 +21,7 @@ cdef class Edge:
     cdef public int index
     cdef public object shape
     cdef public object dtype
+    cdef public int place
     cdef public object rule
     cdef public list saved
     cdef public list versions
@@ -35,12 +36,14 @@ cdef class Node:
     cdef public str name
     cdef public list metas
     cdef public object joint
+    cdef public list saved
+    cdef public list versions
     cdef public list edges
     cdef public object hooks
     cdef public bint released
     cdef public long sequence
     cpdef object release(self)
-    cpdef list unpack(self, Edge edge)
+    cpdef list unpack(self, list saved, list versions)
 
 cdef class Operator:
     cdef dict __dict__
@@ -54,8 +57,9 @@ cdef class Operator:
     cdef public bint has_out
     cdef public tuple defaults
     cdef public dict rules
+    cdef public tuple joint
     cpdef object record(self, object args, object outputs)
-    cpdef Edge edge(self, Node node, TensorBase argument, tuple rule_and_wants, object args, object outputs, object index)
+    cpdef tuple keep(self, tuple wants, object args, object outputs, object index)
 
 cpdef object wrap(object array, object storage=*)
 cpdef object bump(TensorBase target)

@@ -103,12 +103,13 @@ class Edge:
     """Where an argument's gradient goes, and how it is computed from the output's.
 
     `target` is the node that made the argument (its output number `index`), or the argument itself when it is a leaf.
-    `rule(grad, *saved)` gives the gradient; it may have a broadcast shape, which is summed back to `shape`.
+    `rule(grad, *saved)` gives the gradient; it may have a broadcast shape, which is summed back to `shape`. An edge
+    without a rule takes result number `place` of its node's joint rule.
     """
 
-    __slots__ = ("dtype", "index", "rule", "saved", "shape", "target", "versions")
+    __slots__ = ("dtype", "index", "place", "rule", "saved", "shape", "target", "versions")
 
-    def __init__(self, argument: TensorBase, rule: Any, saved: Any, versions: Any) -> None:
+    def __init__(self, argument: TensorBase, place: int) -> None:
         if argument._grad_fn is None:
             self.target = argument
             self.index = 0
@@ -118,9 +119,10 @@ class Edge:
         array = argument._array
         self.shape = array.shape
         self.dtype = array.dtype
-        self.rule = rule
-        self.saved = saved
-        self.versions = versions
+        self.place = place
+        self.rule: Any = None
+        self.saved: Any = None
+        self.versions: Any = None
 
 
 class SavedOutput:
@@ -145,12 +147,18 @@ class Node:
     """One operator call on the tape. Sequence numbers grow, and a node is always younger than what it read: walking
     nodes youngest first is therefore a topological order, and needs no counting of dependencies."""
 
-    __slots__ = ("__weakref__", "edges", "hooks", "joint", "metas", "name", "released", "sequence")
+    __slots__ = (
+        "__weakref__", "edges", "hooks", "joint", "metas", "name", "released", "saved", "sequence", "versions",
+    )  # fmt: skip
 
-    def __init__(self, name: str, metas: Any, joint: Any = None) -> None:
+    def __init__(self, name: str, metas: Any) -> None:
         self.name = name
-        self.metas = metas  # (shape, dtype) of each output
-        self.joint = joint  # for custom functions: all gradients in one call
+        self.metas = metas  # (shape, dtype) of each output, None for one that is absent
+        # All gradients in one call: joint(grad, needs, *saved), or joint(grad) of a custom function, which keeps what it
+        # needs by itself (saved is None).
+        self.joint: Any = None
+        self.saved: Any = None
+        self.versions: Any = None
         self.edges: list[Any] = []
         self.hooks: Any = None  # {output number: {key: function}}
         self.released = False
@@ -168,14 +176,16 @@ class Node:
         """Drop what was kept for the gradient; a second walk through this node raises."""
         self.released = True
         self.joint = None
+        self.saved = None
+        edge: Edge
         for edge in self.edges:
             edge.saved = None
             edge.rule = None
 
-    def unpack(self, edge: Edge) -> list[Any]:
-        """What `edge`'s rule asked to keep, checked against later in-place writes."""
+    def unpack(self, saved: Any, versions: Any) -> list[Any]:
+        """What a rule asked to keep, checked against later in-place writes."""
         values = []
-        for value, version in zip(edge.saved, edge.versions, strict=True):
+        for value, version in zip(saved, versions, strict=True):
             if version >= 0:
                 if value is None:
                     raise RuntimeError(_SECOND_WALK)
@@ -220,6 +230,8 @@ class Operator:
     place within a list argument). Only what the needed rules ask for is kept. Rules are written with operators, so
     gradients of gradients work.
 
+    Where the gradients share work or are one kernel, `joint_gradient` gives all of them by one rule.
+
     `direct` names a compiled kernel that takes `forward`'s arguments as they are: it is called first, `forward` only
     when it declines them.
     """
@@ -237,7 +249,8 @@ class Operator:
         if self.has_out:
             defaults = defaults[:-1]
         self.defaults = defaults
-        self.rules: dict[int, Any] = {}
+        self.rules: dict[int, Any] = {}  # argument -> (rule, wants); with a joint rule (None, ())
+        self.joint: Any = None  # (rule, wants, for each want the bits of the gradients that it serves)
         self.__name__ = self.name
         self.__doc__ = forward.__doc__
         self.__wrapped__ = forward
@@ -246,18 +259,39 @@ class Operator:
     def gradient(self, **rules: Any) -> None:
         """Give the rule of each differentiable argument, by name."""
         for argument, rule in rules.items():
-            code = rule.__code__
-            wants = []
-            for name in code.co_varnames[1 : code.co_argcount]:
-                if name in self.parameters:
-                    wants.append((_ARGUMENT, self.parameters.index(name)))
-                elif name == "output":
-                    wants.append((_OUTPUT, 0))
-                elif name == "index":
-                    wants.append((_INDEX, 0))
-                else:
-                    wants.append((_SHAPE, self.parameters.index(name.removeprefix("shape_of_"))))
-            self.rules[self.parameters.index(argument)] = (rule, tuple(wants))
+            self.rules[self.parameters.index(argument)] = (rule, self._wants(rule, 1))
+
+    def joint_gradient(self, arguments: str, rule: Any, **serves: str) -> None:
+        """Give one rule for all of `arguments` (names in a row, separated by spaces).
+
+        rule(grad, needs, ...) returns a gradient, or None, for each of them; bit i of `needs` says whether that of
+        number i is wanted. `serves`: the arguments whose gradients something kept is for; it is not kept, and comes as
+        None, where none of those is wanted.
+        """
+        names = arguments.split()
+        for name in names:
+            self.rules[self.parameters.index(name)] = (None, ())
+        code = rule.__code__
+        bits = []
+        for want in code.co_varnames[2 : code.co_argcount]:
+            served = serves.get(want, arguments).split()
+            bits.append(sum(1 << names.index(name) for name in served))
+        self.joint = (rule, self._wants(rule, 2), tuple(bits))
+
+    def _wants(self, rule: Any, first: int) -> tuple[tuple[int, int], ...]:
+        """What `rule`'s parameters from number `first` on ask for."""
+        code = rule.__code__
+        wants = []
+        for name in code.co_varnames[first : code.co_argcount]:
+            if name in self.parameters:
+                wants.append((_ARGUMENT, self.parameters.index(name)))
+            elif name == "output":
+                wants.append((_OUTPUT, 0))
+            elif name == "index":
+                wants.append((_INDEX, 0))
+            else:
+                wants.append((_SHAPE, self.parameters.index(name.removeprefix("shape_of_"))))
+        return tuple(wants)
 
     def __repr__(self) -> str:
         return f"<operator {self.name}({', '.join(self.parameters)})>"
@@ -267,6 +301,9 @@ class Operator:
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
         """All arguments in `forward`'s order, defaults filled in."""
+        missing = self.count - len(args)
+        if not kwargs and 0 <= missing <= len(self.defaults):
+            return args + self.defaults[len(self.defaults) - missing :]
         if len(args) > self.count:
             raise TypeError(f"[{self.name}] expected at most {self.count} arguments, got {len(args)}")
         values = list(args) + [_MISSING] * (self.count - len(args))
@@ -288,6 +325,18 @@ class Operator:
                 values[position] = self.defaults[position - first_default]
         return tuple(values)
 
+    def arrays(self, *args: Any, **kwargs: Any) -> Any:
+        """The operator on NumPy arrays: no tensors, no tape."""
+        out = kwargs.pop("out", None) if kwargs and self.has_out else None
+        if kwargs or len(args) != self.count:
+            args = self.bind(args, kwargs)
+        if out is not None:
+            return self.forward(*args, out=out)
+        kernel = _direct.get(self.direct)
+        if kernel is None or type(result := kernel(*args)) is Declined:
+            result = self.forward(*args)
+        return result
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if kwargs or len(args) != self.count:
             args = self.bind(args, kwargs)
@@ -307,7 +356,7 @@ class Operator:
         if kernel is None or type(result := kernel(*arrays)) is Declined:
             result = self.forward(*arrays)
         if type(result) is tuple:
-            outputs: Any = tuple([wrap(array) for array in result])
+            outputs: Any = tuple([None if array is None else wrap(array) for array in result])
             if self.view:
                 for output in outputs:
                     _mark_view(output, args[0])
@@ -323,30 +372,49 @@ class Operator:
         """Leave a node behind that leads from `outputs` back to `args`."""
         several = type(outputs) is tuple
         listed = outputs if several else (outputs,)
-        if listed[0]._array.dtype.kind not in "fV":  # V: bfloat16 under ml_dtypes
-            return
-        node = Node(self.name, [(output._array.shape, output._array.dtype) for output in listed])
-        for position, rule in self.rules.items():
+        if not any([output is not None and output._array.dtype.kind in "fV" for output in listed]):
+            return  # V: bfloat16 under ml_dtypes
+        node = Node(
+            self.name,
+            [None if output is None else (output._array.shape, output._array.dtype) for output in listed],
+        )
+        needs = 0
+        for place, (position, (rule, wants)) in enumerate(self.rules.items()):
             argument = args[position]
             if isinstance(argument, TensorBase):
-                if argument._requires_grad:
-                    node.edges.append(self.edge(node, argument, rule, args, outputs, 0))
+                tensor: TensorBase = argument
+                if tensor._requires_grad:
+                    needs |= 1 << place
+                    edge = Edge(tensor, place)
+                    if rule is not None:
+                        edge.rule = rule
+                        edge.saved, edge.versions = self.keep(wants, args, outputs, 0)
+                    node.edges.append(edge)
             elif isinstance(argument, (list, tuple)):
                 for index, item in enumerate(argument):
                     if isinstance(item, TensorBase) and item._requires_grad:
-                        node.edges.append(self.edge(node, item, rule, args, outputs, index))
+                        edge = Edge(item, place)
+                        edge.rule = rule
+                        edge.saved, edge.versions = self.keep(wants, args, outputs, index)
+                        node.edges.append(edge)
         if not node.edges:
             return
+        if self.joint is not None:
+            rule, wants, serves = self.joint
+            node.joint = rule
+            node.saved, node.versions = self.keep(wants, args, outputs, 0)
+            for place, bits in enumerate(serves):
+                if not bits & needs:
+                    node.saved[place] = None
+                    node.versions[place] = -1
         for index, output in enumerate(listed):
-            if output._array.dtype.kind in "fV":
+            if output is not None and output._array.dtype.kind in "fV":
                 output._grad_fn = node
                 output._output = index
                 output._requires_grad = True
 
-    def edge(
-        self, node: Node, argument: TensorBase, rule_and_wants: tuple[Any, Any], args: Any, outputs: Any, index: Any
-    ) -> Edge:
-        rule, wants = rule_and_wants
+    def keep(self, wants: Any, args: Any, outputs: Any, index: Any) -> tuple[list[Any], list[int]]:
+        """What a rule `wants`, and the version of each (-1 for what cannot be overwritten)."""
         saved = []
         versions = []
         for kind, position in wants:
@@ -358,7 +426,7 @@ class Operator:
                     version = kept._storage.version
             elif kind == _OUTPUT:
                 if type(outputs) is tuple:
-                    value = tuple([output.detach() for output in outputs])
+                    value = tuple([None if output is None else output.detach() for output in outputs])
                 else:
                     value = SavedOutput(outputs._array, outputs._storage, 0)
                     version = outputs._storage.version
@@ -374,7 +442,7 @@ class Operator:
                 value = index
             saved.append(value)
             versions.append(version)
-        return Edge(argument, rule, saved, versions)
+        return saved, versions
 
     def in_place(self, target: Any, *args: Any, **kwargs: Any) -> Any:
         """`target` overwritten by the result, as PyTorch's `name_` methods; gradients stay right or it raises."""
@@ -573,19 +641,33 @@ def _walk_node(
     else:
         grad = tuple(
             [
-                wrap(np.zeros(shape, dtype)) if slot is None else slot
-                for slot, (shape, dtype) in zip(slots, node.metas, strict=True)
+                wrap(np.zeros(meta[0], meta[1])) if slot is None and meta is not None else slot
+                for slot, meta in zip(slots, node.metas, strict=True)
             ]
         )
-    results = None if node.joint is None else node.joint(grad)
     edge: Edge
-    for position, edge in enumerate(node.edges):
+    edges = node.edges
+    if useful is not None:
+        edges = [
+            edge
+            for edge in edges
+            if (
+                edge.target in useful or edge.target in wanted_nodes
+                if isinstance(edge.target, Node)
+                else id(edge.target) in wanted_leaves
+            )
+        ]
+    results = None
+    if node.joint is not None and node.saved is None:
+        results = node.joint(grad)
+    elif node.joint is not None:
+        needs = 0
+        for edge in edges:
+            needs |= 1 << edge.place
+        results = node.joint(grad, needs, *node.unpack(node.saved, node.versions))
+    for edge in edges:
         target = edge.target
-        if useful is not None and not (
-            target in useful or target in wanted_nodes if isinstance(target, Node) else id(target) in wanted_leaves
-        ):
-            continue
-        result = edge.rule(grad, *node.unpack(edge)) if results is None else results[position]
+        result = edge.rule(grad, *node.unpack(edge.saved, edge.versions)) if results is None else results[edge.place]
         if result is None:
             continue
         produced: TensorBase = result
@@ -671,8 +753,12 @@ def _accumulate(leaf: TensorBase, gradient: TensorBase, create_graph: Any, held:
     if existing is not None:
         if create_graph or existing._requires_grad:
             leaf._grad = existing + gradient
-        else:
+            return
+        add = _direct.get("add")  # past the operator: nothing is recorded, and shapes are equal
+        if add is None or type(add(existing._array, gradient._array, existing._array)) is Declined:
             existing.add_(gradient)
+        else:
+            existing._storage.version += 1
         return
     array = gradient._array
     if not create_graph:

@@ -39,7 +39,7 @@ class Function:
         listed = tuple([output.detach() if any(output is arg for arg in args) else output for output in listed])
         node = Node(cls.__name__, [(output._array.shape, output._array.dtype) for output in listed])
         positions = [position for position, needed in enumerate(ctx.needs_input_grad) if needed]
-        node.edges = [Edge(args[position], None, [], []) for position in positions]
+        node.edges = [Edge(args[position], place) for place, position in enumerate(positions)]
 
         def joint(grad: Any) -> list[Any]:
             results = cls.backward(ctx, *(grad if isinstance(grad, tuple) else (grad,)))

@@ -20,8 +20,8 @@ def __getattr__(name: str) -> Any:
     operator = REGISTRY.get(ALIASES.get(name, name))
     if operator is None:
         raise AttributeError(f"module 'hominy.kernels' has no kernel {name!r}")
-    globals()[name] = operator.forward
-    return operator.forward
+    globals()[name] = operator.arrays
+    return operator.arrays
 
 
 def __dir__() -> list[str]:

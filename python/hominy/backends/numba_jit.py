@@ -52,7 +52,7 @@ isnan = isinf = isfinite = logical_not = _numpy_is_as_fast
 add = subtract = multiply = divide = floor_divide = remainder = power = arctan2 = maximum = minimum = _numpy_is_as_fast
 logical_and = logical_or = logical_xor = bitwise_and = bitwise_or = bitwise_xor = _numpy_is_as_fast
 equal = not_equal = less = less_equal = greater = greater_equal = where = _numpy_is_as_fast
-any = all = matmul = prod = amax = amin = argmax = argmin = _numpy_is_as_fast
+any = all = matmul = linear_backward = prod = amax = amin = argmax = argmin = _numpy_is_as_fast
 
 # --- elementwise ------------------------------------------------------------------------------------------------------
 

@@ -305,7 +305,7 @@ def where(condition: Array, a: Array | Scalar, b: Array | Scalar) -> Array:
     return np.where(condition, *_operands(a, b))
 
 
-# --- reductions: over `axes`, distinct and not negative; over no axes, a copy -----------------------------------------
+# --- reductions: over `axes`, distinct and not negative; at least one of them unless x is 0-d --------------------------
 
 Axes = tuple[int, ...]
 
@@ -475,6 +475,17 @@ def linear(x: Array, weight: Array, bias: Array | None, activation: str) -> Arra
     if bias is not None:
         y += bias
     return y if activation == "none" else _ACTIVATIONS[activation](y, out=y)
+
+
+@_ieee
+def linear_backward(grad: Array, x: Array | None, weight: Array | None, needs: int) -> tuple[Array | None, ...]:
+    """(gradient of x, of weight, of bias) of linear, where bits 0, 1 and 2 of `needs` ask for them, else None."""
+    rows = grad.reshape(math.prod(grad.shape[:-1]), grad.shape[-1])
+    return (
+        np.asarray(np.matmul(grad, weight)) if needs & 1 and weight is not None else None,
+        np.matmul(rows.T, x.reshape(len(rows), x.shape[-1])) if needs & 2 and x is not None else None,
+        rows.sum(axis=0) if needs & 4 else None,
+    )
 
 
 # --- optimizers: one step of every parameter, in place ----------------------------------------------------------------

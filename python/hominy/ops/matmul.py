@@ -230,14 +230,52 @@ def _linear_weight_gradient(grad, input, shape_of_weight):
     return matmul(matrix_transpose(grad), input)
 
 
-def _linear_input_gradient(grad, weight):
-    return unsqueeze(grad, -1) * weight if len(weight.shape) == 1 else matmul(grad, weight)
+@operator(public=False, direct="linear_backward")
+def linear_backward(grad, input, weight, needs):
+    """(grad @ weight, grad^T @ input, grad summed over its rows): those that bits 0, 1 and 2 of `needs` ask for, else
+    None.
+
+    grad (..., out_features), input (..., in_features), weight (out_features, in_features); what is not read may be None.
+    """
+    arrays = [x if x is None else require_array("linear_backward", "grad", x) for x in (grad, input, weight)]
+    dtype = arrays[0].dtype
+    for array in arrays[1:]:
+        if array is not None:
+            dtype = promote_types(dtype, array.dtype)
+    if dtype.itemsize == 2:
+        dtype = np.dtype(np.float32)
+    return run("linear_backward", *(x if x is None else x.astype(dtype, copy=False) for x in arrays), needs)
 
 
-linear.gradient(
-    input=_linear_input_gradient,
-    weight=_linear_weight_gradient,
-    bias=lambda grad, shape_of_bias: sum_to_size(grad, shape_of_bias),
+def _linear_gradients(grad, needs, input, weight, shape_of_weight):
+    if len(shape_of_weight) == 2:
+        return linear_backward(grad, input, weight, needs)
+    return (
+        unsqueeze(grad, -1) * weight if needs & 1 else None,
+        matmul(reshape(grad, (-1,)), _rows(input)) if needs & 2 else None,
+        None,
+    )
+
+
+def _linear_backward_grad_gradient(outer, shape_of_grad, input, weight):
+    for_input, for_weight, for_bias = outer
+    total = None if for_input is None else linear(for_input, weight)
+    if for_weight is not None:
+        part = linear(input, for_weight)
+        total = part if total is None else total + part
+    if for_bias is not None:
+        part = for_bias.broadcast_to(shape_of_grad)
+        total = part if total is None else total + part
+    return total
+
+
+linear.joint_gradient("input weight bias", _linear_gradients, input="weight", weight="input")
+linear_backward.gradient(
+    grad=_linear_backward_grad_gradient,
+    input=lambda outer, grad: None if outer[1] is None else matmul(grad, outer[1]),
+    weight=lambda outer, grad, shape_of_weight: (
+        None if outer[0] is None else _linear_weight_gradient(grad, outer[0], shape_of_weight)
+    ),
 )
 
 

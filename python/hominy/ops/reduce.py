@@ -34,7 +34,7 @@ def _spread(grad, shape, dim, keepdim):
     return broadcast_to(grad, shape)
 
 
-@operator
+@operator(direct="sum")
 def sum(input, dim=None, keepdim=False, dtype=None):
     """The sum over dim (an integer, several, or None for all); integers and bools add up in int64."""
     if dtype is not None:
@@ -42,7 +42,7 @@ def sum(input, dim=None, keepdim=False, dtype=None):
     return _reduce("sum", input, dim, keepdim)
 
 
-@operator
+@operator(direct="mean")
 def mean(input, dim=None, keepdim=False):
     """The arithmetic mean over dim; NaN of nothing."""
     array = require_array("mean", "input", input)
@@ -51,20 +51,20 @@ def mean(input, dim=None, keepdim=False):
     return _reduce("mean", array, dim, keepdim)
 
 
-@operator
+@operator(direct="prod")
 def prod(input, dim=None, keepdim=False):
     """The product over dim; 1 of nothing."""
     return _reduce("prod", input, dim, keepdim)
 
 
-@operator
+@operator(direct="amax")
 def amax(input, dim=None, keepdim=False):
     """The largest element over dim; NaN wins. Equal ones share the gradient evenly."""
     _require_elements("amax", input, dim)
     return _reduce("amax", input, dim, keepdim)
 
 
-@operator
+@operator(direct="amin")
 def amin(input, dim=None, keepdim=False):
     """The smallest element over dim; NaN wins. Equal ones share the gradient evenly."""
     _require_elements("amin", input, dim)

@@ -126,7 +126,9 @@ def flatten(input, start_dim=0, end_dim=-1):
 
 
 def _stretched(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """np.broadcast_to without its iterator: a gradient of a sum is made this way at every step."""
+    """np.broadcast_to, without its iterator where that is possible: every gradient of a sum is made this way."""
+    if not array.flags.c_contiguous or len(shape) < array.ndim:
+        return np.broadcast_to(array, shape)
     lead = len(shape) - array.ndim
     strides = [0] * lead
     for size, step, wanted in zip(array.shape, array.strides, shape[lead:], strict=True):
@@ -143,9 +145,7 @@ def broadcast_to(input, shape):
     """input stretched to shape by NumPy's rules; a read-only view."""
     array = require_array("broadcast_to", "input", input)
     try:
-        if array.flags.c_contiguous and type(shape) is tuple and len(shape) >= array.ndim:
-            return _stretched(array, shape)
-        return np.broadcast_to(array, shape)
+        return _stretched(array, tuple(shape))
     except ValueError:
         raise ValueError(
             f"[broadcast_to] shape: expected one that {array.shape} broadcasts to, got {tuple(shape)}"
@@ -161,7 +161,7 @@ def expand(input, size):
     if lead < 0 or any(given < 0 for given in full):
         raise ValueError(f"[expand] size: expected one that {array.shape} broadcasts to, got {tuple(size)}")
     try:
-        return np.broadcast_to(array, full)
+        return _stretched(array, full)
     except ValueError:
         raise ValueError(f"[expand] size: expected one that {array.shape} broadcasts to, got {tuple(size)}") from None
 

@@ -391,7 +391,7 @@ def compare(kernel: str) -> Case:
 
 
 _REDUCED = (
-    *(((n,), (0,)) for n in LENGTHS if n), ((), ()), ((3, 5), ()), ((5, 17), (0,)), ((5, 17), (1,)), ((17, 5), (0, 1)),
+    *(((n,), (0,)) for n in LENGTHS if n), ((), ()), ((5, 17), (0,)), ((5, 17), (1,)), ((17, 5), (0, 1)),
     ((1, 1), (0,)), ((3, 0), (0,)), ((2, 3, 5), (1,)), ((2, 3, 5), (0, 2)), ((4, 33, 7), (0, 1)), ((4, 33, 7), (1, 2)),
     ((2, 3, 4, 5), (0, 2)), ((1009,), (0,)), ((40009,), (0,)), ((301, 211), (0,)), ((301, 211), (1,)),
     ((3, 20011), (1,)), ((20011, 3), (0,)),
@@ -583,6 +583,22 @@ def linear(activation: str, biased: bool) -> Case:
         operator="linear_activation" if graded else "", differentiable=((0, 1, 2) if biased else (0, 1)) if graded else
         (), gradient_sizes=(((2, 3), 2), ((3,), 2), ((2, 2, 3), 2)),
     )  # fmt: skip
+
+
+def _linear_backward_arguments(rng: Any, dtype: Any, size: Any) -> tuple[Any, ...]:
+    """f(grad (..., out), x (..., in), weight (out, in), needs)."""
+    shape, features = size
+    shapes = ((*shape[:-1], features), shape, (features, shape[-1]))
+    return (*(_operand(rng, dtype, each, False) for each in shapes), 7)
+
+
+def _linear_backward_bound(y: Any, u: float, grad: Array, x: Array, weight: Array, needs: int) -> Any:
+    rows = np.abs(grad.reshape(math.prod(grad.shape[:-1]), grad.shape[-1]))
+    return (
+        _product_bound(None, u, grad, weight),
+        _product_bound(None, u, rows.T, x.reshape(len(rows), x.shape[-1])),
+        1.01 * (24 + math.log2(len(rows) + 1)) * u * rows.sum(0),
+    )
 
 
 _PARAMETERS = (((),), ((0,),), ((7,),), ((3, 5), (5,)), ((33, 17), (1,), (0, 2), (131,)), ((300, 101), (101,)))
@@ -796,6 +812,9 @@ _MATMUL = [
              ((2, 1, 2, 3), (2, 3, 2)), ((3,), (2, 3, 2)), ((2, 2, 3), (3,)), ((2, 1, 2, 2), (1, 2, 2, 2))))),
     *(linear(activation, biased=True) for activation in _ACTIVATIONS),
     *(linear(activation, biased=False) for activation in ("none", "sigmoid")),
+    Case("linear_backward", "matmul", _linear_backward_arguments, _LINEAR_SIZES, _linear_backward_bound,
+         operations=lambda grad, x, weight, needs: 4.0 * grad.size * x.shape[-1], operator="linear_backward",
+         differentiable=(0, 1, 2), gradient_sizes=(((2, 3), 2), ((3,), 2), ((2, 2, 3), 2))),
 ]  # fmt: skip
 
 _OPTIMIZERS = [
