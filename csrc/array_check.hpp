@@ -245,6 +245,25 @@ inline py::object allocate(const char* op, hominy_tensor& out, const int8_t* ord
   return result;
 }
 
+// A read-only array that looks at the memory of `base` as `t` describes it.
+inline py::object view_of(py::handle base, const hominy_tensor& t) {
+  auto& api = py::detail::npy_api::get();
+  Py_intptr_t shape[HOMINY_MAX_NDIM], strides[HOMINY_MAX_NDIM];
+  for (int i = 0; i < t.ndim; ++i) {
+    shape[i] = Py_intptr_t(t.shape[i]);
+    strides[i] = Py_intptr_t(t.strides[i]);
+  }
+  PyObject* descriptor = py::detail::array_proxy(base.ptr())->descr;
+  Py_INCREF(descriptor);
+  PyObject* array =
+      api.PyArray_NewFromDescr_(api.PyArray_Type_, descriptor, t.ndim, shape, strides, t.data, 0, nullptr);
+  if (!array) throw py::error_already_set();
+  py::object result = py::reinterpret_steal<py::object>(array);
+  Py_INCREF(base.ptr());
+  if (api.PyArray_SetBaseObject_(array, base.ptr()) != 0) throw py::error_already_set();
+  return result;
+}
+
 // The bytes [low, high) that `t` touches.
 inline void extent(const hominy_tensor& t, const char*& low, const char*& high) {
   low = high = static_cast<const char*>(t.data);

@@ -206,6 +206,29 @@ py::object run_copy(py::handle x_array, py::handle given) {
   });
 }
 
+// A read-only view of `x_array` stretched to `shape`: np.broadcast_to takes 3 us, and each gradient of a sum is one.
+py::object run_broadcast_to(py::handle x_array, py::handle shape) {
+  return declining([&]() -> py::object {
+    hominy_tensor x = describe("broadcast_to", "input", x_array), out;
+    const char* const expected = "native takes the shape as a tuple of integers to which the array broadcasts";
+    if (!PyTuple_Check(shape.ptr()) || PyTuple_GET_SIZE(shape.ptr()) > HOMINY_MAX_NDIM) throw declined{expected};
+    out.ndim = int32_t(PyTuple_GET_SIZE(shape.ptr()));
+    for (int i = 0; i < out.ndim; ++i) {
+      int overflow = 0;
+      PyObject* size = PyTuple_GET_ITEM(shape.ptr(), i);
+      out.shape[i] = PyLong_Check(size) ? PyLong_AsLongLongAndOverflow(size, &overflow) : -1;
+      if (overflow || out.shape[i] < 0) throw declined{expected};
+    }
+    hominy_tensor fitted = out;
+    if (x.ndim > out.ndim || !broadcast_shape(fitted, x) || !same_shape(fitted, out)) throw declined{expected};
+    try {
+      return view_of(x_array, broadcast_to(x, out));
+    } catch (py::error_already_set&) {  // more elements than NumPy counts
+      throw declined{expected};
+    }
+  });
+}
+
 // Allocates `out` (ndim and shape as x but for the reduced dimensions) without those dimensions when !keepdim, and
 // leaves in `out` the descriptor that still has them.
 py::object reduced_output(const char* op, hominy_tensor& out, const bool* dropped, bool keepdim) {
@@ -748,6 +771,7 @@ void bind_elementwise(py::module_& m) {
         py::arg("a"), py::arg("b"));
   m.def("where", run_where, py::arg("condition"), py::arg("a"), py::arg("b"));
   m.def("copy", run_copy, py::arg("x"), no_out);
+  m.def("broadcast_to", run_broadcast_to, py::arg("x"), py::arg("shape"));
 }
 
 void bind_reductions(py::module_& m) {

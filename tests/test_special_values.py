@@ -86,10 +86,14 @@ def test_special_values_of_two_arguments(case, dtype, computer):
     got = computer(case.kernel)(a, b)
     if isinstance(got, Declined):
         return
+    ufunc = getattr(np, {"divide": "true_divide"}.get(case.kernel, case.kernel), None)
     with np.errstate(all="ignore"):
-        want = getattr(np, {"divide": "true_divide"}.get(case.kernel, case.kernel))(a, b)
+        want = ufunc(a, b) if ufunc else getattr(reference, case.kernel)(a.astype(np.float64), b.astype(np.float64))
     np.testing.assert_array_equal(np.isnan(got), np.isnan(want))
-    if case.kernel == "power":  # libm against NumPy's own loops: special where special, else within the bound
+    if ufunc is None:  # a sum of terms, which may cancel: that is the bound's to judge
+        due = ~np.isfinite(want)
+        equal_where_special(got[due], want[due], case.kernel)
+    elif case.kernel == "power":  # libm against NumPy's own loops: special where special, else within the bound
         equal_where_special(got, want, "power")
     else:
         np.testing.assert_array_equal(got, want)

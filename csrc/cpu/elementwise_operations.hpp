@@ -186,6 +186,24 @@ template <class T>
 struct minimum : arithmetic {
   static vec<T> apply(vec<T> a, vec<T> b, T, T) { return select<T>(b != b, b, at_most<T>(a, b)); }
 };
+// log1p(-x) and not log(1 - x), which loses a small x. NaN where x is no probability.
+template <class T>
+struct binary_cross_entropy : transcendental {
+  static vec<T> apply(vec<T> x, vec<T> y, T, T) {
+    const vec<T> least = broadcast<T>(-100);
+    const vec<T> log_x = at_least<T>(vector_math::log<T>(x), least);
+    const vec<T> log_rest = at_least<T>(vector_math::log1p<T>(-x), least);
+    return (y - 1) * log_rest - y * log_x;
+  }
+};
+template <class T>
+struct binary_cross_entropy_backward : arithmetic {
+  static vec<T> apply(vec<T> x, vec<T> y, T, T) { return (x - y) / at_least<T>(x * (1 - x), broadcast<T>(T(1e-12))); }
+};
+template <class T>
+struct absolute_backward : arithmetic {
+  static vec<T> apply(vec<T> g, vec<T> x, T, T) { return g * unary_operation::sign<T>::apply(x, 0, 0); }
+};
 template <class T>
 struct tanh_backward : arithmetic {
   static vec<T> apply(vec<T> g, vec<T> y, T, T) { return g * (1 - y * y); }

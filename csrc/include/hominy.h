@@ -58,55 +58,58 @@ typedef struct hominy_tensor {
   int64_t strides[HOMINY_MAX_NDIM]; /* in bytes, as NumPy's */
 } hominy_tensor;
 
-/* One list an arity: the enumerators, the functor that computes them (csrc/cpu/elementwise.hpp), the Python bindings and
- * the case table all follow it. `p` and `q` are the operation's scalar parameters. Backward operations take the
+/* One list an arity: the enumerators, the functor that computes them (csrc/cpu/elementwise.hpp), the Python bindings
+ * and the case table all follow it. `p` and `q` are the operation's scalar parameters. Backward operations take the
  * gradient first, then what the forward kept: y its output, x its input. */
-#define HOMINY_UNARY_OPERATIONS(APPLY)                                                                             \
-  APPLY(negative)                                                                                                  \
-  APPLY(absolute)                                                                                                  \
-  APPLY(sign)                                                                                                      \
-  APPLY(square)                                                                                                    \
-  APPLY(sqrt)                                                                                                      \
-  APPLY(rsqrt)                                                                                                     \
-  APPLY(reciprocal)                                                                                                \
-  APPLY(exp)                                                                                                       \
-  APPLY(expm1)                                                                                                     \
-  APPLY(log)                                                                                                       \
-  APPLY(log1p)                                                                                                     \
-  APPLY(tanh)                                                                                                      \
-  APPLY(sigmoid)                                                                                                   \
-  APPLY(erf)                                                                                                       \
-  APPLY(floor)                                                                                                     \
-  APPLY(ceil)                                                                                                      \
-  APPLY(round)      /* half to even */                                                                             \
-  APPLY(relu)       /* NaN stays NaN */                                                                            \
-  APPLY(leaky_relu) /* p: slope below 0 */                                                                         \
-  APPLY(elu)        /* p: alpha */                                                                                 \
-  APPLY(silu)       /* x sigmoid(x) */                                                                             \
-  APPLY(softsign)   /* x / (1 + |x|) */                                                                            \
-  APPLY(gelu)       /* x/2 (1 + erf(x / sqrt 2)) */                                                                \
-  APPLY(gelu_tanh)  /* its tanh form */                                                                            \
-  APPLY(softplus)   /* log(1 + exp(p x)) / p, x itself where p x > q */                                            \
+#define HOMINY_UNARY_OPERATIONS(APPLY)                                  \
+  APPLY(negative)                                                       \
+  APPLY(absolute)                                                       \
+  APPLY(sign)                                                           \
+  APPLY(square)                                                         \
+  APPLY(sqrt)                                                           \
+  APPLY(rsqrt)                                                          \
+  APPLY(reciprocal)                                                     \
+  APPLY(exp)                                                            \
+  APPLY(expm1)                                                          \
+  APPLY(log)                                                            \
+  APPLY(log1p)                                                          \
+  APPLY(tanh)                                                           \
+  APPLY(sigmoid)                                                        \
+  APPLY(erf)                                                            \
+  APPLY(floor)                                                          \
+  APPLY(ceil)                                                           \
+  APPLY(round)      /* half to even */                                  \
+  APPLY(relu)       /* NaN stays NaN */                                 \
+  APPLY(leaky_relu) /* p: slope below 0 */                              \
+  APPLY(elu)        /* p: alpha */                                      \
+  APPLY(silu)       /* x sigmoid(x) */                                  \
+  APPLY(softsign)   /* x / (1 + |x|) */                                 \
+  APPLY(gelu)       /* x/2 (1 + erf(x / sqrt 2)) */                     \
+  APPLY(gelu_tanh)  /* its tanh form */                                 \
+  APPLY(softplus)   /* log(1 + exp(p x)) / p, x itself where p x > q */ \
   APPLY(clamp)      /* to [p, q]; NaN stays NaN */
 
-#define HOMINY_BINARY_OPERATIONS(APPLY)                                                                            \
-  APPLY(add)                                                                                                       \
-  APPLY(subtract)                                                                                                  \
-  APPLY(multiply)                                                                                                  \
-  APPLY(divide)                                                                                                    \
-  APPLY(power)                                                                                                     \
-  APPLY(maximum) /* NaN wins, as in NumPy */                                                                       \
-  APPLY(minimum)                                                                                                   \
-  APPLY(tanh_backward)       /* g (1 - y^2) */                                                                     \
-  APPLY(sigmoid_backward)    /* g y (1 - y) */                                                                     \
-  APPLY(relu_backward)       /* g where y > 0, else 0 */                                                           \
-  APPLY(leaky_relu_backward) /* (g, x); p: slope */                                                                \
-  APPLY(elu_backward)        /* (g, x); p: alpha */                                                                \
-  APPLY(silu_backward)       /* (g, x) */                                                                          \
-  APPLY(gelu_backward)       /* (g, x) */                                                                          \
-  APPLY(gelu_tanh_backward)  /* (g, x) */                                                                          \
-  APPLY(softplus_backward)   /* (g, x); p, q as above */                                                           \
-  APPLY(clamp_backward)      /* (g, x): g where p <= x <= q, else 0 */
+#define HOMINY_BINARY_OPERATIONS(APPLY)                                                                        \
+  APPLY(add)                                                                                                   \
+  APPLY(subtract)                                                                                              \
+  APPLY(multiply)                                                                                              \
+  APPLY(divide)                                                                                                \
+  APPLY(power)                                                                                                 \
+  APPLY(maximum) /* NaN wins, as in NumPy */                                                                   \
+  APPLY(minimum)                                                                                               \
+  APPLY(binary_cross_entropy)          /* (x, y): -(y log x + (1 - y) log(1 - x)), logarithms at least -100 */ \
+  APPLY(binary_cross_entropy_backward) /* (x, y): its slope in x, (x - y) / max(x (1 - x), 1e-12) */           \
+  APPLY(absolute_backward)             /* (g, x): g sign(x) */                                                 \
+  APPLY(tanh_backward)                 /* g (1 - y^2) */                                                       \
+  APPLY(sigmoid_backward)              /* g y (1 - y) */                                                       \
+  APPLY(relu_backward)                 /* g where y > 0, else 0 */                                             \
+  APPLY(leaky_relu_backward)           /* (g, x); p: slope */                                                  \
+  APPLY(elu_backward)                  /* (g, x); p: alpha */                                                  \
+  APPLY(silu_backward)                 /* (g, x) */                                                            \
+  APPLY(gelu_backward)                 /* (g, x) */                                                            \
+  APPLY(gelu_tanh_backward)            /* (g, x) */                                                            \
+  APPLY(softplus_backward)             /* (g, x); p, q as above */                                             \
+  APPLY(clamp_backward)                /* (g, x): g where p <= x <= q, else 0 */
 
 #define HOMINY_COMPARE_OPERATIONS(APPLY) \
   APPLY(equal)                           \
@@ -116,11 +119,11 @@ typedef struct hominy_tensor {
   APPLY(greater)                         \
   APPLY(greater_equal)
 
-#define HOMINY_REDUCE_OPERATIONS(APPLY)                \
-  APPLY(sum)  /* 0 of nothing */                       \
-  APPLY(mean) /* NaN of nothing */                     \
-  APPLY(prod) /* 1 of nothing */                       \
-  APPLY(amax) /* NaN wins; of nothing: bad shape */    \
+#define HOMINY_REDUCE_OPERATIONS(APPLY)             \
+  APPLY(sum)  /* 0 of nothing */                    \
+  APPLY(mean) /* NaN of nothing */                  \
+  APPLY(prod) /* 1 of nothing */                    \
+  APPLY(amax) /* NaN wins; of nothing: bad shape */ \
   APPLY(amin)
 
 #define HOMINY_UNARY_ENUMERATOR(name) HOMINY_UNARY_##name,
@@ -129,7 +132,9 @@ typedef struct hominy_tensor {
 #define HOMINY_REDUCE_ENUMERATOR(name) HOMINY_REDUCE_##name,
 typedef enum hominy_unary { HOMINY_UNARY_OPERATIONS(HOMINY_UNARY_ENUMERATOR) HOMINY_UNARY_COUNT } hominy_unary;
 typedef enum hominy_binary { HOMINY_BINARY_OPERATIONS(HOMINY_BINARY_ENUMERATOR) HOMINY_BINARY_COUNT } hominy_binary;
-typedef enum hominy_compare { HOMINY_COMPARE_OPERATIONS(HOMINY_COMPARE_ENUMERATOR) HOMINY_COMPARE_COUNT } hominy_compare;
+typedef enum hominy_compare {
+  HOMINY_COMPARE_OPERATIONS(HOMINY_COMPARE_ENUMERATOR) HOMINY_COMPARE_COUNT
+} hominy_compare;
 typedef enum hominy_reduce { HOMINY_REDUCE_OPERATIONS(HOMINY_REDUCE_ENUMERATOR) HOMINY_REDUCE_COUNT } hominy_reduce;
 
 /* Applied to a product's result in the store. */

@@ -154,8 +154,8 @@ class Node:
     def __init__(self, name: str, metas: Any) -> None:
         self.name = name
         self.metas = metas  # (shape, dtype) of each output, None for one that is absent
-        # All gradients in one call: joint(grad, needs, *saved), or joint(grad) of a custom function, which keeps what it
-        # needs by itself (saved is None).
+        # All gradients in one call: joint(grad, needs, *saved), or joint(grad) of a custom function, which keeps by
+        # itself what it needs (saved is None).
         self.joint: Any = None
         self.saved: Any = None
         self.versions: Any = None
@@ -372,8 +372,11 @@ class Operator:
         """Leave a node behind that leads from `outputs` back to `args`."""
         several = type(outputs) is tuple
         listed = outputs if several else (outputs,)
-        if not any([output is not None and output._array.dtype.kind in "fV" for output in listed]):
-            return  # V: bfloat16 under ml_dtypes
+        for output in listed:
+            if output is not None and output._array.dtype.kind in "fV":  # V: bfloat16 under ml_dtypes
+                break
+        else:
+            return
         node = Node(
             self.name,
             [None if output is None else (output._array.shape, output._array.dtype) for output in listed],

@@ -76,6 +76,12 @@ reference binary_reference(int operation, real a, real b, real p, real q) {
     case HOMINY_BINARY_power: return {powl(a, b), 4};
     case HOMINY_BINARY_maximum: return {isnan(a) || isnan(b) ? nan : std::max(a, b), 0};
     case HOMINY_BINARY_minimum: return {isnan(a) || isnan(b) ? nan : std::min(a, b), 0};
+    case HOMINY_BINARY_binary_cross_entropy: {
+      const real with = -b * std::max(logl(a), real(-100)), without = (b - 1) * std::max(log1pl(-a), real(-100));
+      return {a >= 0 && a <= 1 ? with + without : nan, 4, fabsl(with) + fabsl(without)};
+    }
+    case HOMINY_BINARY_binary_cross_entropy_backward: return {(a - b) / std::max(a * (1 - a), real(1e-12L)), 3};
+    case HOMINY_BINARY_absolute_backward: return {x > 0 ? g : x < 0 ? -g : x * g, 0};
     case HOMINY_BINARY_tanh_backward: return {g * (1 - y * y), 3, fabsl(g) * (1 + y * y)};
     case HOMINY_BINARY_sigmoid_backward: return {g * y * (1 - y), 3, fabsl(g * y) * (1 + fabsl(y))};
     case HOMINY_BINARY_relu_backward: return {y > 0 ? g : 0, 0};
@@ -141,6 +147,15 @@ domain domain_of_unary(int operation) {
     case HOMINY_UNARY_log: return {1e-3, 50};
     case HOMINY_UNARY_log1p: return {-0.999, 50};
     default: return {-12, 12};
+  }
+}
+
+std::pair<domain, domain> domain_of_binary(int operation) {
+  switch (operation) {
+    case HOMINY_BINARY_power: return {{0.01, 20}, {-4, 4}};
+    case HOMINY_BINARY_binary_cross_entropy:
+    case HOMINY_BINARY_binary_cross_entropy_backward: return {{0, 1}, {0, 1}};
+    default: return {{-3, 3}, {-4, 4}};
   }
 }
 
@@ -220,9 +235,9 @@ void binary_values(const level& here, int32_t dtype) {
     const auto [p, q] = parameters_of_binary(operation);
     const auto run = [&](const std::vector<int64_t>& shape, layout from_a, layout from_b, layout to) {
       array a(dtype, shape, from_a), b(dtype, shape, from_b), out(dtype, shape, to);
-      const bool power = operation == HOMINY_BINARY_power;
-      a.fill_uniform(uint64_t(operation + 1), power ? 0.01 : -3, power ? 20 : 3);
-      b.fill_uniform(uint64_t(operation + 100), -4, 4);
+      const auto [first, second] = domain_of_binary(operation);
+      a.fill_uniform(uint64_t(operation + 1), first.low, first.high);
+      b.fill_uniform(uint64_t(operation + 100), second.low, second.high);
       const std::string what = describe(binary_names[operation], out, a) + " with " + name_of(from_b);
       if (!check_status(here.kernels->binary(hominy_binary(operation), a, b, p, q, out), HOMINY_OK, what)) return;
       check_elements(out, what, [&, p = p, q = q](int64_t i) {

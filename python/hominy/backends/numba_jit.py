@@ -48,7 +48,7 @@ negative = absolute = sign = square = sqrt = reciprocal = exp = exp2 = expm1 = l
     _numpy_is_as_fast
 )
 sin = cos = tan = floor = ceil = round = trunc = relu = clamp = copy = _numpy_is_as_fast
-isnan = isinf = isfinite = logical_not = _numpy_is_as_fast
+isnan = isinf = isfinite = logical_not = broadcast_to = _numpy_is_as_fast
 add = subtract = multiply = divide = floor_divide = remainder = power = arctan2 = maximum = minimum = _numpy_is_as_fast
 logical_and = logical_or = logical_xor = bitwise_and = bitwise_or = bitwise_xor = _numpy_is_as_fast
 equal = not_equal = less = less_equal = greater = greater_equal = where = _numpy_is_as_fast
@@ -202,6 +202,25 @@ def gelu_tanh(x):
 def softplus(x, beta, threshold):
     z = beta * x
     return x if z > threshold else ((z if z > 0.0 else 0.0) + math64.log1p_of_fraction(math64.exp(-abs(z)))) / beta
+
+
+@_backward
+def binary_cross_entropy(x, y):
+    # The logarithms of Numba are libm's, and NaN compares false: it stays.
+    log_x, log_rest = math.log(x), math.log1p(-x)
+    log_x, log_rest = (-100.0 if log_x < -100.0 else log_x), (-100.0 if log_rest < -100.0 else log_rest)
+    return (y - 1.0) * log_rest - y * log_x
+
+
+@_backward
+def binary_cross_entropy_backward(x, y):
+    spread = x * (1.0 - x)
+    return (x - y) / (1e-12 if spread < 1e-12 else spread)
+
+
+@_backward
+def absolute_backward(g, x):
+    return g if x > 0.0 else -g if x < 0.0 else g * x
 
 
 @_backward

@@ -238,6 +238,23 @@ bitwise_xor = _binary(np.bitwise_xor)
 
 
 @_in_float64
+def binary_cross_entropy(x: Array, y: Array) -> Array:
+    """NaN where x is no probability."""
+    return (y - 1) * np.maximum(np.log1p(-x), -100) - y * np.maximum(np.log(x), -100)
+
+
+@_in_float64
+def binary_cross_entropy_backward(x: Array, y: Array) -> Array:
+    """The slope in x; the denominator is PyTorch's."""
+    return (x - y) / np.maximum(x * (1 - x), 1e-12)
+
+
+@_in_float64
+def absolute_backward(g: Array, x: Array) -> Array:
+    return g * np.sign(x)
+
+
+@_in_float64
 def tanh_backward(g: Array, y: Array) -> Array:
     return g * ((1 - y) * (1 + y))
 
@@ -301,11 +318,16 @@ greater = _binary(np.greater)
 greater_equal = _binary(np.greater_equal)
 
 
+def broadcast_to(x: Array, shape: tuple[int, ...]) -> Array:
+    """A read-only view."""
+    return np.broadcast_to(x, shape)
+
+
 def where(condition: Array, a: Array | Scalar, b: Array | Scalar) -> Array:
     return np.where(condition, *_operands(a, b))
 
 
-# --- reductions: over `axes`, distinct and not negative; at least one of them unless x is 0-d --------------------------
+# --- reductions: over `axes`, distinct and not negative, at least one of them unless x is 0-d -------------------------
 
 Axes = tuple[int, ...]
 

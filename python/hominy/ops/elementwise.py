@@ -392,6 +392,12 @@ def abs(input, out=None):
     return run("absolute", array, out) if array.dtype.kind in "iu" else _unary("absolute", array, out)
 
 
+@operator(public=False, direct="absolute_backward")
+def abs_backward(grad, input):
+    """grad * sign(input)."""
+    return run("absolute_backward", as_float("abs_backward", grad), as_float("abs_backward", input))
+
+
 @operator(direct="sign")
 def sign(input, out=None):
     """-1, 0 or 1; NaN stays NaN."""
@@ -544,7 +550,10 @@ def clamp_backward(grad, input, min, max):
 
 
 negative.gradient(input=lambda grad: negative(grad))
-abs.gradient(input=lambda grad, input: grad * sign(input))
+abs.gradient(input=lambda grad, input: abs_backward(grad, input))
+abs_backward.gradient(
+    grad=lambda outer, input: abs_backward(outer, input), input=lambda outer, grad: outer * grad * 0.0
+)
 sign.gradient(input=lambda grad: grad * 0.0)
 square.gradient(input=lambda grad, input: grad * (input * 2.0))
 sqrt.gradient(input=lambda grad, output: grad / (output * 2.0))

@@ -70,24 +70,38 @@ def binary_cross_entropy(input: Any, target: Any, weight: Any = None, reduction:
 @operator(public=False)
 def _binary_cross_entropy(input, target):
     x = require_floating("binary_cross_entropy", "input", input)
-    y = target.astype(x.dtype, copy=False)
-    if x.size:
-        every = tuple(range(x.ndim))
-        low, high = run("amin", x, every, False), run("amax", x, every, False)
-        if not (low >= 0 and high <= 1):
-            raise ValueError(
-                f"[binary_cross_entropy] input: expected probabilities in [0, 1], got {low if not low >= 0 else high}"
-            )
-    log_x = run("clamp", run("log", x, None), -100.0, np.inf, None)
-    log_rest = run("clamp", run("log1p", run("negative", x, None), None), -100.0, np.inf, None)
-    # -(y log x + (1 - y) log(1 - x)) = (y - 1) log(1 - x) - y log x
-    rest = run("multiply", run("subtract", y, 1.0, None), log_rest, None)
-    return run("subtract", rest, run("multiply", y, log_x, None), None)
+    losses = run("binary_cross_entropy", x, target.astype(x.dtype, copy=False))
+    # One pass instead of two: a loss is NaN where x is no probability, or where target is NaN.
+    if x.size and np.isnan(run("amax", losses, tuple(range(x.ndim)), False)):
+        wrong = x[~((x >= 0) & (x <= 1))]
+        if wrong.size:
+            raise ValueError(f"[binary_cross_entropy] input: expected probabilities in [0, 1], got {wrong[0]}")
+    return losses
+
+
+@operator(public=False, direct="binary_cross_entropy_backward")
+def binary_cross_entropy_slope(input, target):
+    """The derivative of the loss in input, (input - target) / max(input (1 - input), 1e-12)."""
+    return run(
+        "binary_cross_entropy_backward",
+        require_floating("binary_cross_entropy", "input", input),
+        target.astype(input.dtype, copy=False),
+    )
+
+
+binary_cross_entropy_slope.gradient(
+    input=lambda grad, input, target: _slope_of_slope(grad, input, target),
+    target=lambda grad, input: -grad / clamp((1.0 - input) * input, min=1e-12),
+)
+
+
+def _slope_of_slope(grad, input, target):
+    spread = clamp((1.0 - input) * input, min=1e-12)
+    return grad * (1.0 / spread - (input - target) * (1.0 - 2.0 * input) / square(spread))
 
 
 _binary_cross_entropy.gradient(
-    # PyTorch's guard: the denominator is at least 1e-12.
-    input=lambda grad, input, target: grad * (input - target) / clamp((1.0 - input) * input, min=1e-12),
+    input=lambda grad, input, target: grad * binary_cross_entropy_slope(input, target),
     target=lambda grad, input: grad * (clamp(log(1.0 - input), min=-100.0) - clamp(log(input), min=-100.0)),
 )
 

@@ -235,16 +235,17 @@ def linear_backward(grad, input, weight, needs):
     """(grad @ weight, grad^T @ input, grad summed over its rows): those that bits 0, 1 and 2 of `needs` ask for, else
     None.
 
-    grad (..., out_features), input (..., in_features), weight (out_features, in_features); what is not read may be None.
+    grad (..., out_features), input (..., in_features), weight (out_features, in_features); what is not read may be
+    None.
     """
-    arrays = [x if x is None else require_array("linear_backward", "grad", x) for x in (grad, input, weight)]
-    dtype = arrays[0].dtype
-    for array in arrays[1:]:
+    dtype = require_array("linear_backward", "grad", grad).dtype
+    for name, array in (("input", input), ("weight", weight)):
         if array is not None:
-            dtype = promote_types(dtype, array.dtype)
+            dtype = promote_types(dtype, require_array("linear_backward", name, array).dtype)
     if dtype.itemsize == 2:
         dtype = np.dtype(np.float32)
-    return run("linear_backward", *(x if x is None else x.astype(dtype, copy=False) for x in arrays), needs)
+    arrays = [x if x is None else x.astype(dtype, copy=False) for x in (grad, input, weight)]
+    return run("linear_backward", *arrays, needs)
 
 
 def _linear_gradients(grad, needs, input, weight, shape_of_weight):

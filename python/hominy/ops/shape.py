@@ -125,27 +125,12 @@ def flatten(input, start_dim=0, end_dim=-1):
     return array.reshape(array.shape[:start] + (merged,) + array.shape[end + 1 :])
 
 
-def _stretched(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """np.broadcast_to, without its iterator where that is possible: every gradient of a sum is made this way."""
-    if not array.flags.c_contiguous or len(shape) < array.ndim:
-        return np.broadcast_to(array, shape)
-    lead = len(shape) - array.ndim
-    strides = [0] * lead
-    for size, step, wanted in zip(array.shape, array.strides, shape[lead:], strict=True):
-        if size != wanted and size != 1:
-            raise ValueError
-        strides.append(step if size == wanted else 0)
-    result = np.ndarray(shape, array.dtype, array, 0, strides)
-    result.flags.writeable = False
-    return result
-
-
-@operator(view=True)
+@operator(view=True, direct="broadcast_to")
 def broadcast_to(input, shape):
     """input stretched to shape by NumPy's rules; a read-only view."""
     array = require_array("broadcast_to", "input", input)
     try:
-        return _stretched(array, tuple(shape))
+        return np.broadcast_to(array, tuple(shape))
     except ValueError:
         raise ValueError(
             f"[broadcast_to] shape: expected one that {array.shape} broadcasts to, got {tuple(shape)}"
@@ -161,7 +146,7 @@ def expand(input, size):
     if lead < 0 or any(given < 0 for given in full):
         raise ValueError(f"[expand] size: expected one that {array.shape} broadcasts to, got {tuple(size)}")
     try:
-        return _stretched(array, full)
+        return run("broadcast_to", array, full)
     except ValueError:
         raise ValueError(f"[expand] size: expected one that {array.shape} broadcasts to, got {tuple(size)}") from None
 

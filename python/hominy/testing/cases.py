@@ -248,13 +248,19 @@ def _depth(a: Array) -> int:
     return int(a.shape[-1])
 
 
-def _product_bound(y: Array, u: float, a: Array, b: Array) -> Any:
+def _product_bound(y: Any, u: float, a: Array, b: Array) -> Any:
     return 1.01 * (_depth(a) + 3) * u * np.matmul(np.abs(a), np.abs(b))
 
 
 # The largest slope of an activation, and its own error in ulps.
-_ACTIVATIONS = {"none": (1, 0), "relu": (1, 0), "sigmoid": (0.25, 4), "tanh": (1, 3), "gelu": (1.13, 5), "silu": (1.1,
-5)}
+_ACTIVATIONS = {
+    "none": (1, 0),
+    "relu": (1, 0),
+    "sigmoid": (0.25, 4),
+    "tanh": (1, 3),
+    "gelu": (1.13, 5),
+    "silu": (1.1, 5),
+}
 
 
 def _linear_bound(y: Array, u: float, x: Array, weight: Array, bias: Any, activation: str) -> Any:
@@ -356,12 +362,17 @@ def _adam_bound(
 SMALL = ((2, 3),)  # for gradients: every element is perturbed
 
 
-def unary(kernel: str, bound: Bound, numpy: Any, torch: Any, *scalars: Any, low: float = -12, high: float = 12, **kw:
-Any) -> Case:
+def unary(
+    kernel: str, bound: Bound, numpy: Any, torch: Any, *scalars: Any, low: float = -12, high: float = 12, **kw: Any
+) -> Case:
     """f(x, *scalars)."""
     kw = {"operator": kernel, "differentiable": (0,), **kw}
     return Case(kernel, "unary", _one(*scalars, low=low, high=high), SHAPES, bound, timing=TIMED_SHAPES, numpy=numpy,
                 torch=torch, gradient_sizes=(*SMALL, ()), **kw)  # fmt: skip
+
+
+def _binary_cross_entropy_scale(x: Array, y: Array) -> Array:
+    return _abs(y) * np.minimum(_abs(np.log(x)), 100) + _abs(1 - y) * np.minimum(_abs(np.log1p(-x)), 100)
 
 
 def binary(
@@ -400,8 +411,17 @@ _EMPTY = (((0,), (0,)), ((3, 0), (1,)), ((0, 4), (0,)), ((0, 4), (0, 1)))
 _TIMED_REDUCTIONS = (((1 << 20,), (0,)), ((1024, 1024), (0,)), ((1024, 1024), (1,)))
 
 
-def reduction(kernel: str, bound: Bound, exact: Any, torch: Any, *, low: float = -4, high: float = 4, empty: bool =
-True, **kw: Any) -> Case:
+def reduction(
+    kernel: str,
+    bound: Bound,
+    exact: Any,
+    torch: Any,
+    *,
+    low: float = -4,
+    high: float = 4,
+    empty: bool = True,
+    **kw: Any,
+) -> Case:
     """f(x, axes, keepdim); the exact result in extended precision."""
 
     def make(rng: Any, dtype: Any, size: Any) -> Any:
@@ -476,7 +496,7 @@ def cross_entropy(label: str, weighted: bool, ignore: int, smoothing: float, gra
         x = draw(rng, dtype, size, -9, 9)
         target = rng.integers(0, classes, rows) if classes else np.zeros(rows, np.int64)
         if ignore >= -1 and rows:
-            target[:: 3] = ignore
+            target[::3] = ignore
         weight = draw(rng, dtype, (classes,), 0.25, 2) if weighted else None
         common = (x, target.astype(np.int64), weight, ignore, smoothing)
         if not gradient:
@@ -489,7 +509,7 @@ def cross_entropy(label: str, weighted: bool, ignore: int, smoothing: float, gra
         shifted = x - x.max(1, keepdims=True)
         logsumexp = np.log(np.exp(shifted).sum(1, keepdims=True))
         if not gradient:
-            return (logsumexp[:, 0] - shifted[np.arange(len(x)), target])
+            return logsumexp[:, 0] - shifted[np.arange(len(x)), target]
         result = np.exp(shifted - logsumexp)
         result[np.arange(len(x)), target] -= 1
         return result * arguments[0][:, None]
@@ -638,8 +658,9 @@ def adam(label: str, *settings: Any, amsgrad: bool = False) -> Case:
                 writes=(0, 2, 3, 4))  # fmt: skip
 
 
-def tape(operator: str, make: Callable[[Any], tuple[Any, ...]], *differentiable: int, label: str = "", twice: bool =
-True) -> Case:
+def tape(
+    operator: str, make: Callable[[Any], tuple[Any, ...]], *differentiable: int, label: str = "", twice: bool = True
+) -> Case:
     """An operator without a kernel of its own, for its gradient: make(x), where x(*shape) draws an array."""
 
     def arguments(rng: Any, dtype: Any, size: Any) -> tuple[Any, ...]:
@@ -724,12 +745,31 @@ _BINARY = [
     binary("subtract", _ulps(0.5), np.subtract, lambda t, a, b: a - b),
     binary("multiply", _ulps(0.5), np.multiply, lambda t, a, b: a * b),
     binary("divide", _ulps(0.5), np.divide, lambda t, a, b: a / b, make=_two(second=(0.25, 9))),
-    binary("power", _ulps(4), np.power, lambda t, a, b: a**b, make=_two(low=0.1, high=9, second=(-5, 5)),
-    operator="pow"), binary("maximum", _exactly, np.maximum, lambda t, a, b: t.maximum(a, b)),
+    binary(
+        "power", _ulps(4), np.power, lambda t, a, b: a**b, make=_two(low=0.1, high=9, second=(-5, 5)), operator="pow"
+    ),
+    binary("maximum", _exactly, np.maximum, lambda t, a, b: t.maximum(a, b)),
     binary("minimum", _exactly, np.minimum, lambda t, a, b: t.minimum(a, b)),
+    binary(
+        "binary_cross_entropy",
+        _ulps(4, _binary_cross_entropy_scale),
+        reference.binary_cross_entropy,
+        lambda t, x, y: t.nn.functional.binary_cross_entropy(x, y, reduction="none"),
+        make=_two(low=0, high=1),
+        operator="_binary_cross_entropy",
+    ),
+    binary(
+        "binary_cross_entropy_backward",
+        _ulps(3),
+        reference.binary_cross_entropy_backward,
+        lambda t, x, y: t.ops.aten.binary_cross_entropy_backward(t.ones_like(x), x, y, reduction=0),
+        make=_two(low=0, high=1),
+        operator="binary_cross_entropy_slope",
+    ),
 ]
 
 _BACKWARD = [
+    backward("absolute_backward", _exactly, lambda t, g, x: g * t.sgn(x), operator="abs_backward"),
     backward("tanh_backward", _ulps(3, lambda g, y: _abs(g) * (1 + y * y)),
              lambda t, g, y: t.ops.aten.tanh_backward(g, y), second=(-1, 1)),
     backward("sigmoid_backward", _ulps(3, lambda g, y: _abs(g * y) * (1 + _abs(y))),
@@ -759,6 +799,10 @@ _SELECTION = [
     *(compare(name) for name in ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal")),
     Case("where", "where", _where_arguments, SHAPES, _exactly, timing=TIMED_SHAPES[1:2], numpy=np.where,
          torch=lambda t, c, a, b: t.where(c, a, b), operator="where", differentiable=(1, 2), gradient_sizes=SMALL),
+    Case("broadcast_to", "view", lambda rng, dtype, size: (draw(rng, dtype, size[0]), size[1]),
+         (((), ()), ((), (3,)), ((1,), (0,)), ((5,), (5,)), ((0,), (3, 0)), ((5,), (17, 5)), ((17, 1), (17, 5)),
+          ((1, 1), (3, 2, 5)), ((2, 1, 5), (2, 3, 5)), ((1, 3), (2, 0, 3)), ((3, 33), (2, 3, 33))),
+         _exactly, operator="broadcast_to", differentiable=(0,), gradient_sizes=(((2, 1), (4, 2, 3)),)),
     Case("copy", "copy", _one(), SHAPES, _exactly, timing=(*TIMED_SHAPES[1:],), numpy=lambda x: x.copy(order="K"),
          torch=lambda t, x: x.clone(), operator="clone", differentiable=(0,), gradient_sizes=SMALL),
 ]  # fmt: skip
