@@ -115,7 +115,7 @@ def _arrays(case: Case, arguments: tuple[Any, ...], threads: int) -> Call | None
     if operator is None:
         kernel = case.kernel
         return lambda: backends.run(kernel, *arguments)
-    function, every = operator.forward, operator.bind((*arguments, *case.extra), {})
+    function, every = operator.arrays, operator.bind((*arguments, *case.extra), {})  # hominy.kernels' function
     return lambda: function(*every)
 
 
