@@ -1,4 +1,5 @@
-"""`python -m bench report RESULT.json`: the table and the charts. `python -m bench programs FOLDER`: whole programs."""
+"""`python -m bench report RESULT.json`: the table and the charts. `python -m bench programs FOLDER`: whole programs.
+`python -m bench layers`: normalisation, softmax, losses, dropout, embedding and Adam beside PyTorch."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import argparse
 import pathlib
 import sys
 
-from . import programs, report
+from . import layers, programs, report
 
 
 def main() -> int:
@@ -17,9 +18,12 @@ def main() -> int:
     of_report.add_argument("result", type=pathlib.Path, help="file of --benchmark-json")
     of_report.add_argument("--charts", type=pathlib.Path, metavar="FOLDER", help="write PNG files there")
     programs.add_arguments(commands.add_parser("programs", help="whole programs and fixed costs, beside PyTorch"))
+    layers.add_arguments(commands.add_parser("layers", help="layers with their gradients, beside PyTorch"))
     arguments = parser.parse_args()
     if arguments.command == "programs":
         return programs.run(arguments)
+    if arguments.command == "layers":
+        return layers.run(arguments)
     result = report.load(arguments.result)
     print(report.table(result))
     if arguments.charts:

@@ -6,10 +6,13 @@
 set(HOMINY_CSRC_DIR ${CMAKE_CURRENT_LIST_DIR})
 
 set(HOMINY_KERNEL_SOURCES
+    cpu/dropout.cpp
     cpu/elementwise.cpp
+    cpu/embedding.cpp
     cpu/kernel_table.cpp
     cpu/loss.cpp
     cpu/matmul.cpp
+    cpu/normalization.cpp
     cpu/optimizer.cpp
     cpu/reduce.cpp
     cpu/softmax.cpp)

@@ -13,6 +13,7 @@ from hominy.nn import functional as F
 from hominy.testing.cases import CASES, draw, tape
 
 MASK = np.asarray([[True, False, True], [False, True, True]])
+SPREAD = np.asarray([[0, 1, 2], [2, 0, 1]])
 INDICES = np.asarray([[2, 0, 2], [1, 1, 0]])
 
 
@@ -61,6 +62,7 @@ TAPE = [
         2,
         label="clamp, tensors",
     ),
+    tape("hardtanh", lambda x: (x(2, 3, low=-3, high=3), -1.0, 1.5)),
     tape("reshape", lambda x: (x(2, 3), (3, -1))),
     tape("view", lambda x: (x(2, 3), (6,))),
     tape("permute", lambda x: (x(2, 3, 4), (2, 0, -2))),
@@ -82,10 +84,10 @@ TAPE = [
     tape("getitem", lambda x: (x(3, 4), (1, None, Ellipsis)), label="getitem, an integer"),
     tape("getitem", lambda x: (x(3, 4), np.asarray([2, 0, 2])), label="getitem, repeated rows"),
     tape("getitem", lambda x: (x(2, 3), MASK), label="getitem, a mask"),
-    tape("index_add", lambda x: ((3, 4), np.asarray([2, 0, 2]), x(3, 4)), 2),
+    tape("accumulate_at", lambda x: ((3, 4), np.asarray([2, 0, 2]), x(3, 4)), 2),
     tape("setitem", lambda x: (x(3, 4), (slice(0, 2),), x(4)), 0, 2),
     tape("assign", lambda x: (x(3, 4), x(4)), 1),
-    tape("scatter", lambda x: (x(2, 1), 1, INDICES[:, :1], 4)),
+    tape("place_along", lambda x: (x(2, 1), 1, INDICES[:, :1], 4)),
     tape("gather", lambda x: (x(2, 3), 1, INDICES)),
     tape("gather", lambda x: (x(3, 3), 0, INDICES), label="gather along 0"),
     tape("index_select", lambda x: (x(3, 4), 0, np.asarray([2, 0, 2]))),
@@ -96,6 +98,22 @@ TAPE = [
     tape("addmm", lambda x: (x(2), x(3, 2), x(2, 2), 0.5, 2.0), 0, 1, 2),
     tape("linear", lambda x: (x(2, 2, 3), x(2, 3), x(2)), 0, 1, 2),
     tape("linear", lambda x: (x(2, 3), x(3)), 0, 1, label="linear, a vector as weight"),
+    tape("layer_norm_over", lambda x: (x(3, 4), x(4), x(4), 1, 1e-5, False), 0, 1, 2),
+    tape("layer_norm_over", lambda x: (x(3, 2, 2), x(2, 2), None, 2, 1e-3, True), 0, 1, label="rms norm"),
+    tape("channel_norm", lambda x: (x(3, 2, 2), x(2), x(2), None, None, 0, 1e-5), 0, 1, 2, label="batch norm"),
+    tape("channel_norm", lambda x: (x(2, 4, 3), x(4), None, None, None, 2, 1e-5), 0, 1, label="group norm"),
+    tape(
+        "channel_norm",
+        lambda x: (x(3, 2), x(2), x(2), x(2), x(2, low=0.5, high=2), 0, 1e-5),
+        0,
+        1,
+        2,
+        label="batch norm, evaluation",
+    ),
+    tape("embedding_rows", lambda x: (x(4, 3), np.asarray([[0, 2], [2, 3]]), None, False), 0),
+    tape("embedding_gradient", lambda x: (x(2, 2, 3), np.asarray([[0, 2], [2, 1]]), 4, 1, True), 0),
+    tape("bag_extremes", lambda x: (distinct(x(5, 3)), np.asarray([0, 2, 2]), np.asarray([2, 0, 3])), 0),
+    tape("dropout_of_seed", lambda x: (x(5, 3), 0.4, 7), 0),
     tape("bilinear", lambda x: (x(2, 2), x(2, 3), x(2, 2, 3), x(2)), 0, 1, 2, 3),
     tape("sum_to_size", lambda x: (x(4, 2, 3), (2, 1))),
     tape("sum", lambda x: (x(2, 3),), label="sum of all"),
@@ -110,9 +128,60 @@ TAPE = [
 ]
 
 
+TAPE += [
+    *(tape(name, lambda x: (x(2, 3, low=-0.9, high=0.9),)) for name in ("asin", "acos", "atanh", "erfinv")),
+    *(
+        tape(name, lambda x: (x(2, 3),))
+        for name in ("atan", "sinh", "cosh", "asinh", "exp2", "erfc", "sinc", "deg2rad", "rad2deg", "nan_to_num")
+    ),
+    *(tape(name, lambda x: (x(2, 3, low=1.2, high=3.8),)) for name in ("acosh", "lgamma", "digamma", "root")),
+    tape("lgamma", lambda x: (x(2, 3, low=-0.8, high=-0.2),), label="lgamma, negative"),
+    tape("digamma", lambda x: (x(2, 3, low=-0.8, high=-0.2),), label="digamma, negative"),
+    *(tape("polygamma", lambda x, n=n: (n, x(2, 3, low=0.6, high=3)), 1, label=f"polygamma {n}") for n in (0, 1, 2)),
+    tape("frac", lambda x: (x(2, 3, low=0.2, high=0.8),)),
+    *(
+        tape(name, lambda x: (x(2, 1), x(2, 3)), 0, 1)
+        for name in ("atan2", "hypot", "logaddexp", "logaddexp2", "fmax", "fmin")
+    ),
+    tape("fmod", lambda x: (x(2, 3, low=2.1, high=2.9), x(3, low=0.8, high=0.95)), 0, 1),
+    tape("floor_divide", lambda x: (x(2, 3, low=2.1, high=2.9), x(3, low=0.8, high=0.95)), 0, 1),
+    tape("xlogy", lambda x: (x(2, 3), x(3, low=0.2, high=2)), 0, 1),
+    tape("copysign", lambda x: (x(2, 3, low=0.2), x(3))),
+    tape("flip", lambda x: (x(2, 3), (0, -1))),
+    tape("roll", lambda x: (x(2, 3), (1, -2), (0, 1))),
+    tape("roll", lambda x: (x(2, 3), 2), label="roll, flattened"),
+    tape("diagonal", lambda x: (x(3, 2, 4), 1, 0, 2)),
+    tape("diagonal", lambda x: (x(3, 4), -1), label="diagonal below"),
+    tape("tril", lambda x: (x(2, 3, 4), 1)),
+    tape("triu", lambda x: (x(2, 3, 4), -1)),
+    tape("constant_pad", lambda x: (x(2, 3), (1, 2, -1, 1), 0.5)),
+    tape("cumsum", lambda x: (x(2, 3), 1)),
+    tape("cumprod", lambda x: (x(2, 3, low=0.5), 0)),
+    tape("cumprod", lambda x: (np.asarray([[0.0, 1.5, 2.0], [1.1, 0.0, 0.7]]), 1), label="cumprod with zeros"),
+    tape("logcumsumexp", lambda x: (x(2, 3), 1)),
+    tape("running_max", lambda x: (distinct(x(3, 4)), 1)),
+    tape("running_min", lambda x: (distinct(x(3, 4)), 0)),
+    tape("sorted_with_positions", lambda x: (distinct(x(3, 4)), 1, True, 3)),
+    tape("sorted_with_positions", lambda x: (distinct(x(3, 4)), 0, False, None), label="sort"),
+    tape("scatter_values", lambda x: (x(3, 3), 0, SPREAD, x(2, 3)), 0, 3),
+    tape("scatter_values", lambda x: (x(3, 3), 0, SPREAD, x(3, 4), "add"), 0, 3, label="scatter, added"),
+    tape("scatter_values", lambda x: (x(3, 3), 0, SPREAD, 1.5, "multiply"), label="scatter, multiplied"),
+    tape("scatter_add", lambda x: (x(2, 3), 1, INDICES, x(2, 3)), 0, 3),
+    tape("index_add_slices", lambda x: (x(3, 4), 0, np.asarray([2, 0, 2]), x(3, 4), 1.5), 0, 3),
+    tape("index_copy", lambda x: (x(4, 3), 1, np.asarray([2, 0]), x(4, 2)), 0, 3),
+    tape("index_fill", lambda x: (x(3, 4), 0, np.asarray([2, 0, 2]), x()), 0, 3),
+    tape("logsumexp", lambda x: (x(2, 3, 2), (0, -1))),
+    tape("logsumexp", lambda x: (x(2, 3), 1, True), label="logsumexp, kept"),
+    tape("svdvals", lambda x: (x(2, 3, 4),), twice=False),
+]
+
+
 # What a kernel's operator is a function of, where not of its arguments as they stand: the second result of
 # cross_entropy_rows is there for its gradient alone, whose rules know that it follows from the logits.
 THROUGH = {
+    "layer_norm_over": lambda operator, *arguments: operator(*arguments)[0],
+    "channel_norm": lambda operator, *arguments: operator(*arguments)[0],
+    "bag_extremes": lambda operator, *arguments: operator(*arguments)[0],
     "cross_entropy_rows": lambda operator, *arguments: operator(*arguments)[0],
     "cross_entropy_backward": lambda operator, grad, *rest: operator(
         grad, *rest[:-1], ops.REGISTRY["cross_entropy_rows"](*rest[:-1])[1].detach()

@@ -1,8 +1,7 @@
-"""Modules: their names, state, hooks and text; layers, losses and initialisation against PyTorch and NumPy."""
+"""Modules: their names, state, hooks and text."""
 
 import copy
 import importlib
-import math
 import pickle
 from collections import OrderedDict
 
@@ -157,6 +156,14 @@ def test_to_casts_in_place():
     assert block.to("cpu") is block
     with pytest.raises(TypeError, match="expected a floating-point dtype"):
         block.to(hominy.int64)
+    assert block.to("cpu", hominy.float64).scale.dtype == hominy.float64
+    assert block.to(hominy.zeros(1)).scale.dtype == hominy.float32
+    assert block.to(device="cpu", dtype="float64").type(hominy.float32).cpu().scale.dtype == hominy.float32
+    assert block.half().scale.dtype == hominy.float16 and block.float().scale is scale
+    with pytest.raises(ValueError, match=r"device: expected one of None, 'cpu', got 'cuda'"):
+        block.to(device="cuda")
+    with pytest.raises(TypeError, match='expected "cpu" and one dtype'):
+        block.to(hominy.float32, hominy.float64)
 
 
 def test_copies_and_pickles_are_independent():
@@ -193,6 +200,82 @@ def test_hooks_with_keywords():
     block.register_forward_hook(lambda module, inputs, keywords, output: seen.update(keywords), with_kwargs=True)
     assert not block(x, factor=5.0).detach().numpy().any()
     assert seen == {"factor": 0.0}
+
+
+def both(torch, build, run):
+    """What `run` returns of the same model in hominy and in PyTorch, with the same weights and inputs."""
+    ours, theirs = build(hominy.nn, hominy), build(torch.nn, torch)
+    ours.load_state_dict(theirs.state_dict())
+    return run(ours, hominy), run(theirs, torch)
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+@pytest.mark.filterwarnings("ignore:Full backward hook")
+@pytest.mark.torch
+def test_backward_hooks_are_torchs(torch, wanted):
+    x = np.random.default_rng(2).standard_normal((3, 4)).astype("float32")
+
+    def build(nn, framework):
+        return nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 2))
+
+    def run(model, framework):
+        seen = []
+
+        def keep(*tuples):
+            seen.append([None if g is None else g.detach().numpy().copy() for grads in tuples for g in grads])
+
+        model[0].register_full_backward_hook(lambda module, inputs, outputs: keep(inputs, outputs))
+        model[1].register_full_backward_hook(lambda module, inputs, outputs: (inputs[0] * 2,))
+        model[2].register_full_backward_pre_hook(lambda module, outputs: keep(outputs))
+        first = model[2].register_full_backward_hook(lambda module, inputs, outputs: keep(inputs))
+        model[2].register_full_backward_hook(lambda module, inputs, outputs: seen.append("before"), prepend=True)
+        leaf = framework.tensor(x, requires_grad=wanted)
+        (model(leaf) ** 2).sum().backward()
+        first.remove()
+        (model(leaf) ** 2).sum().backward()
+        return seen, model[0].weight.grad.numpy()
+
+    (ours, gradient), (theirs, expected) = both(torch, build, run)
+    assert len(ours) == len(theirs)
+    for mine, other in zip(ours, theirs, strict=True):
+        assert type(mine) is type(other)
+        for a, b in zip(mine, other, strict=True):
+            assert (a is None) == (b is None)
+            if isinstance(a, np.ndarray):
+                close(a, b, 64 * EPS * (1 + np.abs(b)))
+    close(gradient, expected, 64 * EPS * (1 + np.abs(expected)))
+
+
+def test_backward_hooks_pass_other_values_and_no_grad():
+    class Pair(nn.Module):
+        def forward(self, x, factor, flag=None):
+            return {"list": [x * factor, x, 3]}["list"]
+
+    pair, seen = Pair(), []
+    pair.register_full_backward_hook(lambda module, inputs, outputs: seen.append((inputs, outputs)))
+    x = hominy.ones(2, requires_grad=True)
+    y, z, three = pair(x, 2.0, flag="kept")
+    assert three == 3 and type(pair(x, 2.0)) is list
+    (y + z).sum().backward()
+    ((of_x, of_factor), (of_y, of_z, of_three)), = seen  # fmt: skip
+    assert of_factor is None and of_three is None and of_x.tolist() == [3.0, 3.0]
+    assert of_y.tolist() == of_z.tolist() == [1.0, 1.0] and x.grad.tolist() == [3.0, 3.0]
+    with hominy.no_grad():
+        assert not pair(x, 2.0)[0].requires_grad
+    wrong = nn.Identity()
+    wrong.register_full_backward_hook(lambda module, inputs, outputs: (None, None))
+    with pytest.raises(RuntimeError, match=r"\[backward hook\] result: expected None or 1 gradients, got 2"):
+        wrong(x).sum().backward()
+
+
+def test_a_hook_is_removed_at_the_end_of_its_block():
+    linear, calls = nn.Linear(1, 1), []
+    with linear.register_forward_hook(lambda *arguments: calls.append(1)) as handle:
+        linear(hominy.ones(1))
+    linear(hominy.ones(1))
+    handle.remove()
+    assert calls == [1]
+    assert type(handle) is type(hominy.ones(1, requires_grad=True).register_hook(print))
 
 
 # ---- state -----------------------------------------------------------------------------------------------------------
@@ -243,6 +326,8 @@ def test_load_state_dict_lists_every_problem_and_writes_nothing():
     assert np.array_equal(block.scale.detach().numpy(), before)
     del state["first.weight"]
     result = block.load_state_dict(state, strict=False)
+    assert repr(block.load_state_dict(block.state_dict())) == "<All keys matched successfully>"
+    assert "unexpected_keys=['stranger']" in repr(result)
     assert result.unexpected_keys == ["stranger"] and "last.0.weight" in result.missing_keys
     assert not block.scale.detach().numpy().any()
 
@@ -292,6 +377,49 @@ LAYERS = {
     "Softmax(dim=1)": None,
     "LogSoftmax(1)": None,
     "MSELoss()": None,
+    "CELU(0.5)": None,
+    "SELU()": None,
+    "SELU(inplace=True)": None,
+    "PReLU(3)": None,
+    "RReLU()": None,
+    "RReLU(0.1, 0.2, True)": None,
+    "Mish()": None,
+    "LogSigmoid()": None,
+    "Softsign()": None,
+    "Tanhshrink()": None,
+    "Hardshrink()": None,
+    "Softshrink(0.3)": None,
+    "Threshold(0.1, 20.0)": None,
+    "Hardsigmoid()": None,
+    "Hardswish()": None,
+    "GLU()": None,
+    "Softmin(1)": None,
+    "Softmax2d()": None,
+    "LayerNorm((3, 4))": None,
+    "LayerNorm(4, bias=False)": None,
+    "RMSNorm(4)": None,
+    "GroupNorm(2, 4)": None,
+    "BatchNorm1d(3)": None,
+    "BatchNorm2d(3, momentum=None)": None,
+    "BatchNorm3d(3, affine=False)": None,
+    "InstanceNorm1d(3)": None,
+    "InstanceNorm2d(3, affine=True)": None,
+    "InstanceNorm3d(3, track_running_stats=True)": None,
+    "Embedding(5, 3)": None,
+    "Embedding(5, 3, -1, 2.0, 1.0, True)": None,
+    "EmbeddingBag(5, 3)": None,
+    "EmbeddingBag(5, 3, mode='sum', padding_idx=2, max_norm=1.0)": None,
+    "Dropout()": None,
+    "Dropout1d(0.25)": None,
+    "Dropout2d()": None,
+    "Dropout3d()": None,
+    "AlphaDropout(inplace=True)": None,
+    "FeatureAlphaDropout()": None,
+    "HuberLoss()": None,
+    "KLDivLoss()": None,
+    "TripletMarginLoss()": None,
+    "PairwiseDistance()": None,
+    "CosineSimilarity()": None,
     "CrossEntropyLoss()": None,
     "Sequential()": None,
     "Sequential(Linear(1, 2), Sequential(Tanh(), Sigmoid()))": None,
@@ -331,6 +459,9 @@ def test_sequential_is_a_list():
     for index in (3, -4):
         with pytest.raises(IndexError, match=r"\[Sequential\] index: expected an index of 3 modules"):
             model[index]
+    assert model.pop() is c and len(model) == 2
+    model += [c]
+    assert list(model + nn.Sequential(b)) == [*model, b]
     with pytest.raises(TypeError, match=r"\[Sequential\] 1: expected a hominy.nn.Module, got str"):
         nn.Sequential(nn.Tanh(), "tanh")
 
@@ -360,287 +491,80 @@ def test_module_dict():
     assert not len(modules)
 
 
-# ---- layers ----------------------------------------------------------------------------------------------------------
+def test_set_submodule():
+    model = nn.Sequential(nn.Sequential(nn.Linear(1, 1)), nn.Tanh())
+    model.set_submodule("0.0", nn.Identity())
+    assert isinstance(model[0][0], nn.Identity) and not list(model.parameters())
+    with pytest.raises(AttributeError, match="target: expected the path of a submodule"):
+        model.set_submodule("2.0", nn.Identity())
 
 
-def test_linear_starts_as_torchs():
-    hominy.manual_seed(3)
-    linear = nn.Linear(64, 400)
-    bound = 1.0 / math.sqrt(64)
-    for values in (linear.weight.detach().numpy(), linear.bias.detach().numpy()):
-        assert np.abs(values).max() <= bound
-        n = values.size
-        # The mean of n uniforms has deviation bound / sqrt(3 n), the largest of them misses the bound by bound / n:
-        # six deviations and 30 times that leave a chance of 1e-9 to fail, and the seed makes it none.
-        assert abs(values.mean()) < 6 * bound / math.sqrt(3 * n)
-        assert np.abs(values).max() > bound * (1 - 30 / n)
-    assert nn.Linear(3, 4, bias=False).bias is None
-    assert nn.Linear(3, 4, dtype=hominy.float64).weight.dtype == hominy.float64
+def test_parameter_list():
+    values = nn.ParameterList([hominy.ones(2), nn.Parameter(hominy.zeros(3)), "text"])
+    assert [name for name, _ in values.named_parameters()] == ["0", "1"] == list(values.state_dict())
+    assert isinstance(values[0], nn.Parameter) and values[-1] == "text" and len(values) == 3
+    values += [hominy.ones(1)]
+    values[2] = hominy.ones(4)
+    assert [tuple(value.shape) for value in values] == [(2,), (3,), (4,), (1,)]
+    assert len(values[1:3]) == 2 and values[1] in values
+    last = values.pop()
+    assert tuple(last.shape) == (1,) and len(values) == 3 and tuple(values.pop(0).shape) == (2,)
+    assert list(values.state_dict()) == ["0", "1"] and tuple(values[0].shape) == (3,)
+    for index in (2, -3):
+        with pytest.raises(IndexError, match=r"\[ParameterList\] index: expected an index of 2 parameters"):
+            values[index]
+    assert len(copy.deepcopy(values)) == 2 and values.append(3) is values
 
 
-@pytest.mark.parametrize("bad", [0, -1, 2.5, True, "3", None])
-def test_sizes_are_positive_integers(bad):
-    with pytest.raises((TypeError, ValueError), match=r"\[Linear\] in_features: expected a positive integer, got "):
-        nn.Linear(bad, 2)
-    with pytest.raises((TypeError, ValueError), match=r"\[Linear\] out_features: expected a positive integer, got "):
-        nn.Linear(2, bad)
-    with pytest.raises((TypeError, ValueError), match=r"\[Bilinear\] in2_features: expected a positive integer, got "):
-        nn.Bilinear(2, bad, 2)
+def test_parameter_dict():
+    values = nn.ParameterDict({"a": hominy.ones(2), "b": nn.Parameter(hominy.zeros(3))})
+    values["number"] = 4
+    assert list(values) == ["a", "b", "number"] and len(values) == 3 and "a" in values
+    assert [name for name, _ in values.named_parameters()] == ["a", "b"]
+    assert values.get("c", 1) == 1 and values.setdefault("c", 5) == 5 and values.pop("c") == 5
+    assert tuple(values.pop("a").shape) == (2,) and list(values.state_dict()) == ["b"]
+    with pytest.raises(KeyError, match="expected one of 'b', 'number', got 'a'"):
+        values["a"]
+    for name in ("training", "x.y", "keys"):
+        with pytest.raises(KeyError, match="name"):
+            values[name] = hominy.ones(1)
+    values.clear()
+    assert not len(values) and not values.items()
 
 
-@pytest.mark.parametrize(
-    ("text", "pattern"),
-    [
-        ("GELU('erf')", r"\[GELU\] approximate: expected one of 'none', 'tanh', got 'erf'"),
-        ("LeakyReLU(float('nan'))", r"\[LeakyReLU\] negative_slope: expected a finite number, got nan"),
-        ("Hardtanh(1.0, 1.0)", r"\[Hardtanh\] max_val: expected a number above min_val=1.0, got 1.0"),
-        ("Softplus(beta='x')", r"\[Softplus\] beta: expected a finite number, got 'x'"),
-        ("MSELoss('avg')", r"\[MSELoss\] reduction: expected one of 'mean', 'sum', 'none', got 'avg'"),
-        ("CrossEntropyLoss(label_smoothing=1.5)", r"\[CrossEntropyLoss\] label_smoothing: expected a number in"),
-        ("CrossEntropyLoss(ignore_index=0.5)", r"\[CrossEntropyLoss\] ignore_index: expected an integer"),
-        ("Unflatten(1, (-1, -1))", r"\[Unflatten\] unflattened_size: expected .* at most one"),
-        ("Parameter([1.0])", r"\[Parameter\] data: expected a hominy.Tensor, got 'list'"),
-    ],
-)
-def test_settings_are_checked(text, pattern):
-    with pytest.raises((TypeError, ValueError), match=pattern):
-        eval(text, vars(nn))
+# ---- summary ---------------------------------------------------------------------------------------------------------
 
 
-def test_flatten_and_unflatten():
-    x = hominy.zeros(2, 3, 4, 5)
-    assert tuple(nn.Flatten()(x).shape) == (2, 60)
-    assert tuple(nn.Flatten(0, 1)(x).shape) == (6, 4, 5)
-    assert tuple(nn.Unflatten(1, (3, -1))(nn.Flatten()(x)).shape) == (2, 3, 20)
-    assert tuple(nn.Unflatten(-1, (1, 5))(x).shape) == (2, 3, 4, 1, 5)
-    with pytest.raises(IndexError, match=r"\[Unflatten\] input"):
-        nn.Unflatten(4, (1,))(x)
+def test_summary():
+    model = nn.Sequential(nn.Linear(6, 1000), nn.BatchNorm1d(1000), nn.Sequential(nn.ReLU(), nn.Linear(1000, 2)))
+    model[2][1].bias.requires_grad_(False)
+    before = model[1].running_mean.numpy().copy()
+    table = nn.summary(model, (3, 6))
+    assert [layer.path for layer in table.layers] == [name for name, _ in model.named_modules()]
+    assert [layer.output_shape for layer in table.layers] == [(3, 2), (3, 1000), (3, 1000), (3, 2), (3, 1000), (3, 2)]
+    assert table.parameters == sum(p.numel() for p in model.parameters()) == 11002 and table.trainable == 11000
+    assert table.buffers == 2001 and table.bytes == 4 * (11002 + 2000) + 8
+    lines = str(table).split("\n")
+    assert len({len(line) for line in lines[:9]}) == 1, "the columns do not align"
+    assert lines[0].split() == ["layer", "output", "shape", "parameters"] and set(lines[1]) == {"-"}
+    assert lines[3].split() == ["0:", "Linear", "(3,", "1000)", "7,000"]
+    assert "11,002 parameters, 11,000 of them trainable; 2,001 elements in buffers" in lines
+    assert np.array_equal(model[1].running_mean.numpy(), before) and model[1].training
+    assert model[1]._hooks is None or not model[1]._hooks.after
+    assert nn.summary(model).layers[0].output_shape is None
+    assert nn.summary(model, example=hominy.ones(5, 6)).layers[0].output_shape == (5, 2)
 
 
-ACTIVATIONS = ["ReLU()", "ReLU6()", "LeakyReLU()", "LeakyReLU(0.3)", "ELU(0.5)", "SiLU()", "GELU()", "GELU('tanh')",
-               "Tanh()", "Sigmoid()", "Softplus()", "Softplus(2.0, 3.0)", "Hardtanh(-0.5, 0.7)", "Softmax(1)",
-               "Softmax(dim=0)", "LogSoftmax(1)", "Identity()"]  # fmt: skip
-
-
-@pytest.mark.parametrize("text", ACTIVATIONS)
-@pytest.mark.torch
-def test_activations_are_torchs(text, torch):
-    x = (3 * np.random.default_rng(1).standard_normal((4, 33))).astype("float64")
-    gradient = np.random.default_rng(2).standard_normal(x.shape)
-    ours, theirs = hominy.tensor(x, requires_grad=True), torch.tensor(x, requires_grad=True)
-    y, z = eval(text, vars(nn))(ours), eval(text, vars(torch.nn))(theirs)
-    y.backward(hominy.from_numpy(gradient))
-    z.backward(torch.from_numpy(gradient))
-    # Each is a few operations of at most 4 eps on numbers of size |x| + 1; rows of 33 are summed in the softmaxes, and
-    # their gradients multiply that sum by the output.
-    bound = 64 * np.finfo(np.float64).eps * (np.abs(x) + 1)
-    close(y.detach().numpy(), z.detach().numpy(), bound)
-    close(ours.grad.numpy(), theirs.grad.numpy(), bound * (np.abs(gradient).sum(axis=1, keepdims=True) + 1))
-
-
-LOSSES = ["MSELoss", "L1Loss", "BCELoss", "BCEWithLogitsLoss"]
-
-
-@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
-@pytest.mark.parametrize("name", LOSSES)
-@pytest.mark.torch
-def test_elementwise_losses_are_torchs(name, reduction, torch):
-    rng = np.random.default_rng(3)
-    x, target = rng.uniform(0.01, 0.99, (5, 7)), rng.uniform(0, 1, (5, 7))
-    ours, theirs = hominy.tensor(x, requires_grad=True), torch.tensor(x, requires_grad=True)
-    loss = getattr(nn, name)(reduction=reduction)(ours, hominy.from_numpy(target))
-    other = getattr(torch.nn, name)(reduction=reduction)(theirs, torch.from_numpy(target))
-    (loss * loss).sum().backward()
-    (other * other).sum().backward()
-    eps = np.finfo(np.float64).eps
-    # 35 terms of at most |log 0.01| < 5 each, gradients of at most 1/0.01, products of the two.
-    close(loss.detach().numpy(), other.detach().numpy(), 35 * 5 * 8 * eps)
-    close(ours.grad.numpy(), theirs.grad.numpy(), 35 * 5 * 100 * 16 * eps)
-
-
-@pytest.mark.torch
-def test_weights_of_binary_losses(torch):
-    rng = np.random.default_rng(4)
-    x, target, weight = rng.standard_normal((5, 7)), rng.uniform(0, 1, (5, 7)), rng.uniform(0, 2, 7)
-    ours = nn.BCEWithLogitsLoss(weight=hominy.from_numpy(weight), pos_weight=hominy.from_numpy(weight + 1))
-    theirs = torch.nn.BCEWithLogitsLoss(weight=torch.from_numpy(weight), pos_weight=torch.from_numpy(weight + 1))
-    assert list(ours.state_dict()) == list(theirs.state_dict()) == ["weight", "pos_weight"]
-    result = ours(hominy.from_numpy(x), hominy.from_numpy(target)).item()
-    # Sums of 35 terms of size at most (|x| + 1) * 2 * 3.
-    bound = 35 * 16 * np.finfo(np.float64).eps * (np.abs(x).max() + 1) * 6
-    close(result, theirs(torch.from_numpy(x), torch.from_numpy(target)).item(), bound)
-
-
-@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
-@pytest.mark.parametrize("settings", [{}, {"weight": True}, {"label_smoothing": 0.1}, {"ignore_index": 2},
-                                      {"weight": True, "label_smoothing": 0.3, "ignore_index": 0}])  # fmt: skip
-@pytest.mark.torch
-def test_cross_entropy_is_torchs(settings, reduction, torch):
-    rng = np.random.default_rng(5)
-    x, target, weight = rng.standard_normal((9, 4)), rng.integers(0, 4, 9), rng.uniform(0.5, 2, 4)
-    gradients = []
-    for framework, modules in ((hominy, nn), (torch, torch.nn)):
-        arguments = {**settings, "reduction": reduction}
-        if "weight" in settings:
-            arguments["weight"] = framework.from_numpy(weight)
-        logits = framework.tensor(x, requires_grad=True)
-        loss = modules.CrossEntropyLoss(**arguments)(logits, framework.from_numpy(target))
-        loss.sum().backward()
-        arguments.pop("label_smoothing", None)
-        same = modules.NLLLoss(**arguments)(modules.LogSoftmax(1)(logits), framework.from_numpy(target))
-        gradients.append((loss.detach().numpy(), same.detach().numpy(), logits.grad.numpy()))
-    # Sums of 9 rows; each row's loss is at most 2 * (log 4 + 2 max|x|), each gradient at most 2, with a few roundings.
-    bound = 64 * np.finfo(np.float64).eps * 9 * 2 * (2 + 2 * np.abs(x).max())
-    for ours, theirs in zip(*gradients, strict=True):
-        close(ours, theirs, bound)
-
-
-def test_functional_names_are_the_operators():
-    from hominy.nn import functional
-
-    for name in ("relu", "gelu", "softmax", "linear", "bilinear", "cross_entropy", "mse_loss", "l1_loss", "nll_loss",
-                 "binary_cross_entropy", "binary_cross_entropy_with_logits", "leaky_relu", "elu", "silu", "softplus",
-                 "hardtanh", "relu6", "log_softmax", "tanh", "sigmoid"):  # fmt: skip
-        assert callable(getattr(functional, name)), name
-
-
-# ---- initialisation --------------------------------------------------------------------------------------------------
-
-
-def assert_moments(values, mean, std):
-    """Mean and deviation of independent values, within six of their own deviations (normal or flatter tails)."""
-    n = values.size
-    assert abs(values.mean() - mean) < 6 * std / math.sqrt(n)
-    assert abs(values.std() - std) < 6 * std / math.sqrt(n)
-
-
-def test_init_moments():
-    hominy.manual_seed(11)
-    init, tensor = nn.init, hominy.empty(60, 40, 5)  # fan_in 200, fan_out 300
-    for fill, mean, std in (
-        (lambda: init.uniform_(tensor, -1, 3), 1.0, 4 / math.sqrt(12)),
-        (lambda: init.normal_(tensor, 2.0, 0.5), 2.0, 0.5),
-        (lambda: init.xavier_uniform_(tensor), 0.0, math.sqrt(2 / 500)),
-        (lambda: init.xavier_normal_(tensor, 2.0), 0.0, 2 * math.sqrt(2 / 500)),
-        (lambda: init.kaiming_uniform_(tensor, nonlinearity="relu"), 0.0, math.sqrt(2 / 200)),
-        (lambda: init.kaiming_normal_(tensor, 1.0, mode="fan_out"), 0.0, math.sqrt(1 / 300)),
-    ):
-        assert fill() is tensor
-        assert_moments(tensor.numpy(), mean, std)
-
-
-@pytest.mark.parametrize("interval", [(-2.0, 2.0), (-0.1, 0.1), (3.0, 4.0), (-9.0, -6.0), (-1e6, 1e6), (1.0, 1e6)])
-def test_truncated_normals_follow_their_distribution(interval):
-    """Kolmogorov's distance to the exact distribution: above 2.5/sqrt(n) with a chance of 1e-5."""
-    hominy.manual_seed(12)
-    low, high = interval
-    n = 20_000
-    values = np.sort(nn.init.trunc_normal_(hominy.empty(n, dtype=hominy.float64), 0.5, 2.0,
-                                           0.5 + 2 * low, 0.5 + 2 * high).numpy())  # fmt: skip
-    assert values[0] >= 0.5 + 2 * low and values[-1] <= 0.5 + 2 * high
-    sign = -1.0 if low > 0 else 1.0  # the lower tail keeps its digits
-    tail = [0.5 * math.erfc(-sign * x / math.sqrt(2)) for x in (low, high, *((values - 0.5) / 2))]
-    expected = (np.array(tail[2:]) - tail[0]) / (tail[1] - tail[0])
-    assert np.abs(expected - (np.arange(n) + 0.5) / n).max() < 2.5 / math.sqrt(n)
-
-
-def test_fixed_inits():
-    init = nn.init
-    assert init.constant_(hominy.empty(3), 4.0).numpy().tolist() == [4.0] * 3
-    assert init.zeros_(hominy.empty(2)).numpy().tolist() == [0.0] * 2
-    assert init.ones_(nn.Parameter(hominy.empty(2))).detach().numpy().tolist() == [1.0] * 2
-    assert np.array_equal(init.eye_(hominy.empty(2, 3)).numpy(), np.eye(2, 3))
-
-
-@pytest.mark.parametrize("shape", [(4, 9), (9, 4), (5, 2, 4), (1, 1)])
-def test_orthogonal(shape):
-    q = nn.init.orthogonal_(hominy.empty(*shape, dtype=hominy.float64), gain=2.0).numpy().reshape(shape[0], -1)
-    small = q @ q.T if q.shape[0] <= q.shape[1] else q.T @ q
-    close(small, 4 * np.eye(len(small)), 4 * 32 * max(q.shape) * np.finfo(np.float64).eps)
-
-
-def test_init_repeats_with_the_seed():
-    hominy.manual_seed(5)
-    first = nn.Linear(5, 7).state_dict()
-    hominy.manual_seed(5)
-    for name, value in nn.Linear(5, 7).state_dict().items():
-        assert np.array_equal(first[name].numpy(), value.numpy())
-
-
-@pytest.mark.torch
-def test_gains_are_torchs(torch):
-    for name, param in [("linear", None), ("conv2d", None), ("sigmoid", None), ("tanh", None), ("relu", None),
-                        ("leaky_relu", None), ("leaky_relu", 0.3), ("selu", None)]:  # fmt: skip
-        assert nn.init.calculate_gain(name, param) == torch.nn.init.calculate_gain(name, param)
-
-
-@pytest.mark.parametrize(
-    ("call", "pattern"),
-    [
-        (lambda i, t: i.normal_(t, 0.0, -1.0), r"\[normal_\] std: expected a finite number of 0 or more, got -1.0"),
-        (lambda i, t: i.uniform_(t, 1.0, 0.0), r"\[uniform_\] b: expected a number not below a=1.0, got 0.0"),
-        (lambda i, t: i.uniform_(t, 0.0, math.inf), r"\[uniform_\] b: expected a finite number, got inf"),
-        (lambda i, t: i.trunc_normal_(t, 0, 1, 2, 1), r"\[trunc_normal_\] a, b, std: expected a < b"),
-        (lambda i, t: i.xavier_uniform_(t), r"\[xavier_uniform_\] tensor: expected 2 dimensions or more"),
-        (lambda i, t: i.kaiming_normal_(t, mode="fan"), r"\[kaiming_normal_\] mode: expected one of"),
-        (lambda i, t: i.calculate_gain("mish"), r"\[calculate_gain\] nonlinearity: expected one of"),
-        (lambda i, t: i.eye_(t), r"\[eye_\] tensor: expected 2 dimensions, got \(3,\)"),
-        (lambda i, t: i.orthogonal_(t), r"\[orthogonal_\] tensor: expected 2 dimensions or more"),
-    ],
-)
-def test_init_checks_arguments(call, pattern):
-    with pytest.raises(ValueError, match=pattern):
-        call(nn.init, hominy.zeros(3))
-
-
-# ---- nn.utils --------------------------------------------------------------------------------------------------------
-
-
-def with_gradients(*arrays):
-    parameters = [nn.Parameter(hominy.zeros(*np.shape(array))) for array in arrays]
-    for parameter, array in zip(parameters, arrays, strict=True):
-        parameter.grad = hominy.from_numpy(np.array(array, "float32"))
-    return [*parameters, nn.Parameter(hominy.zeros(2))]  # the last has no gradient
-
-
-@pytest.mark.parametrize("norm_type", [1.0, 2.0, 3.0, math.inf])
-def test_clip_grad_norm(norm_type):
-    rng = np.random.default_rng(6)
-    arrays = [rng.standard_normal((4, 5)).astype("float32"), rng.standard_normal(7).astype("float32")]
-    norm = np.linalg.norm(np.concatenate([array.ravel() for array in arrays]).astype("float64"), norm_type)
-    parameters = with_gradients(*arrays)
-    close(nn.utils.clip_grad_norm_(parameters, norm / 2, norm_type).item(), norm, 32 * EPS * norm)
-    for parameter, array in zip(parameters, arrays, strict=False):
-        close(parameter.grad.numpy(), array / 2, np.abs(array) * (32 * EPS + 1e-6 / norm))
-    parameters = with_gradients(*arrays)
-    nn.utils.clip_grad_norm_(iter(parameters), norm * 2, norm_type)
-    assert np.array_equal(parameters[0].grad.numpy(), arrays[0])
-
-
-def test_clip_grad_norm_of_nothing_and_of_nan():
-    assert nn.utils.clip_grad_norm_([nn.Parameter(hominy.zeros(2))], 1.0).item() == 0.0
-    parameters = with_gradients([1.0, math.nan])
-    with pytest.raises(RuntimeError, match=r"\[clip_grad_norm_\] parameters: expected gradients of a finite norm"):
-        nn.utils.clip_grad_norm_(parameters, 1.0, error_if_nonfinite=True)
-    assert parameters[0].grad.numpy()[0] == 1.0
-    assert math.isnan(nn.utils.clip_grad_norm_(parameters, 1.0).item())
-    assert np.isnan(parameters[0].grad.numpy()).all()
-    for bad in (math.nan, -1.0, "x"):
-        with pytest.raises((TypeError, ValueError), match=r"\[clip_grad_norm_\] max_norm"):
-            nn.utils.clip_grad_norm_(parameters, bad)
-
-
-def test_clip_grad_value():
-    parameters = with_gradients([-3.0, 0.5, 3.0])
-    nn.utils.clip_grad_value_(parameters, 1.0)
-    assert parameters[0].grad.numpy().tolist() == [-1.0, 0.5, 1.0]
-
-
-def test_parameters_to_vector_and_back():
-    source, target = nn.Linear(3, 2), nn.Linear(3, 2)
-    vector = nn.utils.parameters_to_vector(source.parameters())
-    assert tuple(vector.shape) == (8,)
-    nn.utils.vector_to_parameters(vector, target.parameters())
-    assert np.array_equal(target.weight.detach().numpy(), source.weight.detach().numpy())
-    with pytest.raises(ValueError, match=r"vec: expected shape \(8,\), got \(7,\)"):
-        nn.utils.vector_to_parameters(vector[1:], target.parameters())
+def test_summary_of_shared_layers_and_several_inputs():
+    block = Block()
+    assert nn.summary(block).parameters == 3 + 12 + 6
+    bilinear = nn.Bilinear(2, 3, 4)
+    for table in (nn.summary(bilinear, [(5, 2), (5, 3)]),
+                  nn.summary(bilinear, example=(hominy.ones(5, 2), hominy.ones(5, 3)))):  # fmt: skip
+        assert table.layers[0].output_shape == (5, 4)
+    with pytest.raises(TypeError, match=r"\[summary\] example: expected input_size or example, got both"):
+        nn.summary(bilinear, (1,), example=1)
+    with pytest.raises(TypeError, match=r"\[summary\] model: expected a hominy.nn.Module"):
+        nn.summary(print)
+    with pytest.raises(ValueError, match="linear"):
+        nn.summary(nn.Linear(2, 3), (1, 7))

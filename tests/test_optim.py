@@ -1,6 +1,8 @@
 """Optimizers: trajectories against PyTorch, groups, state and its dictionaries, and what bad settings raise."""
 
+import functools
 import importlib
+import inspect
 import math
 
 import hominy
@@ -11,8 +13,13 @@ from hominy import nn, optim
 
 @pytest.fixture
 def torch():
-    """PyTorch; the mark `torch` says what happens where it is absent."""
-    return importlib.import_module("torch")
+    """PyTorch; the mark `torch` says what happens where it is absent. Its step counts and NAdam's mu_product are of the
+    default dtype."""
+    module = importlib.import_module("torch")
+    default = module.get_default_dtype()
+    module.set_default_dtype(module.float64)
+    yield module
+    module.set_default_dtype(default)
 
 
 EPS = float(np.finfo(np.float64).eps)
@@ -33,7 +40,28 @@ SETTINGS = [
     ("AdamW", {}),
     ("AdamW", {"lr": 0.05, "weight_decay": 0.5, "amsgrad": True}),
     ("AdamW", {"lr": 0.05, "maximize": True}),
+    ("Adam", {"lr": 0.05, "weight_decay": 0.1, "decoupled_weight_decay": True}),
+    ("NAdam", {}),
+    ("NAdam", {"lr": 0.05, "betas": (0.4, 0.9), "eps": 1e-3, "weight_decay": 0.1, "momentum_decay": 0.3}),
+    ("NAdam", {"lr": 0.05, "weight_decay": 0.1, "decoupled_weight_decay": True, "maximize": True}),
+    ("RAdam", {"lr": 0.05}),
+    ("RAdam", {"lr": 0.05, "betas": (0.5, 0.6), "eps": 1e-3, "weight_decay": 0.1}),
+    ("RAdam", {"lr": 0.05, "weight_decay": 0.1, "decoupled_weight_decay": True, "maximize": True}),
+    ("Adamax", {}),
+    ("Adamax", {"lr": 0.05, "betas": (0.5, 0.9), "eps": 1e-3, "weight_decay": 0.1, "maximize": True}),
+    ("RMSprop", {}),
+    ("RMSprop", {"momentum": 0.9, "weight_decay": 0.1, "maximize": True}),
+    ("RMSprop", {"alpha": 0.9, "eps": 1e-3, "centered": True}),
+    ("RMSprop", {"alpha": 0.9, "eps": 1e-3, "centered": True, "momentum": 0.5}),
+    ("Adagrad", {"lr": 0.1}),
+    (
+        "Adagrad",
+        {"lr_decay": 0.2, "weight_decay": 0.1, "initial_accumulator_value": 0.5, "eps": 1e-3, "maximize": True},
+    ),
+    ("Adadelta", {}),
+    ("Adadelta", {"lr": 0.5, "rho": 0.7, "eps": 1e-3, "weight_decay": 0.1, "maximize": True}),
 ]
+NAMES = ("SGD", "Adam", "AdamW", "NAdam", "RAdam", "Adamax", "RMSprop", "Adagrad", "Adadelta")
 
 
 class Twin:
@@ -111,9 +139,38 @@ def test_state_goes_to_torch_and_back(name, settings, torch):
     second.check()
 
 
+@pytest.mark.parametrize(("name", "settings"), SETTINGS)
+@pytest.mark.torch
+def test_state_has_torchs_keys(name, settings, torch):
+    """A state dict of ours is one of PyTorch's: it goes on from it."""
+    first, second = Twin(torch, name, settings), Twin(torch, name, settings)
+    for _ in range(3):
+        first.step()
+    saved, theirs = (optimizer.state_dict() for optimizer in first.optimizers)
+    assert {i: set(state) for i, state in saved["state"].items()} == {
+        i: {key for key, value in state.items() if value is not None} for i, state in theirs["state"].items()
+    }
+    assert set(saved["param_groups"][0]) <= set(theirs["param_groups"][0])
+    for state in saved["state"].values():
+        for key, value in state.items():
+            state[key] = torch.from_numpy(value.numpy().copy()) if isinstance(value, hominy.Tensor) else value
+    for group in saved["param_groups"]:
+        group.update({key: value for key, value in theirs["param_groups"][0].items() if key not in group})
+    second.rng = first.rng
+    with torch.no_grad():
+        for ours, parameter, source in zip(second.ours, second.theirs, first.ours, strict=True):
+            ours.detach().copy_(source.detach())
+            parameter.copy_(torch.from_numpy(source.detach().numpy().copy()))
+    second.optimizers[0].load_state_dict(first.optimizers[0].state_dict())
+    second.optimizers[1].load_state_dict(saved)
+    for _ in range(3):
+        second.step()
+    second.check()
+
+
 @pytest.mark.torch
 def test_defaults_are_torchs(torch):
-    for name in ("SGD", "Adam", "AdamW"):
+    for name in NAMES:
         ours = getattr(optim, name)([nn.Parameter(hominy.zeros(1))]).defaults
         theirs = getattr(torch.optim, name)([torch.nn.Parameter(torch.zeros(1))]).defaults
         assert ours == {key: theirs[key] for key in ours}
@@ -128,7 +185,14 @@ def quadratic(optimizer, parameter, steps):
 
 
 def test_state_dict_continues_bit_for_bit():
-    for make in (lambda p: optim.SGD(p, 0.05, momentum=0.9), lambda p: optim.Adam(p, 0.1, amsgrad=True)):
+    for make in (
+        lambda p: optim.SGD(p, 0.05, momentum=0.9),
+        lambda p: optim.Adam(p, 0.1, amsgrad=True),
+        lambda p: optim.NAdam(p, 0.1),
+        lambda p: optim.RMSprop(p, 0.1, momentum=0.5, centered=True),
+        lambda p: optim.Adagrad(p, 0.1, initial_accumulator_value=0.1),
+        lambda p: optim.Adadelta(p),
+    ):
         straight = nn.Parameter(hominy.zeros(5))
         quadratic(make([straight]), straight, 4)
         continued = nn.Parameter(hominy.zeros(5))
@@ -173,7 +237,8 @@ def test_settings_may_change_between_steps():
 
 
 def test_a_bad_setting_between_steps_writes_nothing():
-    for make in (lambda p: optim.SGD(p, 0.1, momentum=0.9), lambda p: optim.Adam(p, 0.1)):
+    for name in NAMES:
+        make = functools.partial(getattr(optim, name), lr=0.1)
         parameter = nn.Parameter(hominy.zeros(1))
         optimizer = make([parameter])
         parameter.grad = hominy.ones(1)
@@ -242,11 +307,15 @@ def test_integers_and_non_leaves_are_refused():
             optim.SGD(params)
 
 
+def optim_settings(name):
+    return inspect.signature(getattr(optim, name)).parameters
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, -0.1, "fast", None])
 @pytest.mark.parametrize(
     ("name", "setting"),
-    [("SGD", "lr"), ("SGD", "momentum"), ("SGD", "weight_decay"), ("Adam", "lr"), ("Adam", "eps"),
-     ("Adam", "weight_decay"), ("AdamW", "lr"), ("AdamW", "weight_decay")],
+    [(name, setting) for name in NAMES for setting in ("lr", "weight_decay", "eps", "momentum", "momentum_decay",
+     "alpha", "rho", "lr_decay", "initial_accumulator_value") if setting in optim_settings(name)],
 )  # fmt: skip
 def test_settings_are_finite_and_not_negative(name, setting, bad):
     parameter = nn.Parameter(hominy.zeros(1))
@@ -259,8 +328,9 @@ def test_settings_are_finite_and_not_negative(name, setting, bad):
 
 @pytest.mark.parametrize("bad", [(0.9,), 0.9, (0.9, 1.0), (-0.1, 0.9), (math.nan, 0.9), ("x", 0.9)])
 def test_betas_are_two_numbers_below_one(bad):
-    with pytest.raises((TypeError, ValueError), match=r"\[AdamW\] betas.*: expected "):
-        optim.AdamW([nn.Parameter(hominy.zeros(1))], betas=bad)
+    for name in ("Adam", "AdamW", "NAdam", "RAdam", "Adamax"):
+        with pytest.raises((TypeError, ValueError), match=rf"\[{name}\] betas.*: expected "):
+            getattr(optim, name)([nn.Parameter(hominy.zeros(1))], betas=bad)
 
 
 def test_nesterov_needs_momentum():
@@ -283,3 +353,46 @@ def test_repr_is_torchs(torch):
     parameters = [nn.Parameter(hominy.zeros(1))]
     text = repr(optim.SGD(parameters, lr=0.1, momentum=0.5))
     assert text.startswith("SGD (\nParameter Group 0\n") and "    lr: 0.1\n" in text and "    momentum: 0.5\n" in text
+
+
+def test_rho_is_at_most_one():
+    with pytest.raises(ValueError, match=r"\[Adadelta\] rho: expected a number of 0 to 1, got 1.5"):
+        optim.Adadelta([nn.Parameter(hominy.zeros(1))], rho=1.5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_torchs_choice_of_implementation(name):
+    """foreach and fused ask for what is always done here; what no step here can do is refused."""
+    make = functools.partial(getattr(optim, name), [nn.Parameter(hominy.zeros(1))])
+    assert set(make(foreach=True, fused=True, capturable=False).defaults) == set(make().defaults)
+    with pytest.raises(ValueError, match=rf"\[{name}\] differentiable: expected False, got True"):
+        make(differentiable=True)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'learning_rate'"):
+        make(learning_rate=0.1)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_optimizer_descends(name):
+    """x^2 + 10 y^2 from (1, 1), float32; and groups, one frozen by a rate of 0."""
+    moving, frozen = nn.Parameter(hominy.ones(2)), nn.Parameter(hominy.ones(2))
+    rate = {"Adadelta": 10.0, "SGD": 0.02}.get(name, 0.1)
+    optimizer = getattr(optim, name)([{"params": [moving]}, {"params": [frozen], "lr": 0.0}], lr=rate)
+    scale = hominy.tensor([1.0, 10.0])
+    for _ in range(200):
+        optimizer.zero_grad()
+        (scale * (moving * moving + frozen * frozen)).sum().backward()
+        optimizer.step()
+    assert (scale * moving * moving).sum().item() < 0.2
+    assert frozen.detach().numpy().tolist() == [1.0, 1.0]
+
+
+def test_a_centered_variance_is_never_negative():
+    """The same gradient at every step: its variance goes to 0, and rounding may not take it below."""
+    for dtype in (hominy.float32, hominy.float64):
+        parameter = nn.Parameter(hominy.full((1000,), 0.0, dtype=dtype))
+        optimizer = optim.RMSprop([parameter], centered=True, alpha=0.5)
+        gradient = hominy.from_numpy(np.linspace(0.1, 1, 1000).astype(dtype))
+        for _ in range(100):
+            parameter.grad = gradient
+            optimizer.step()
+        assert np.isfinite(parameter.detach().numpy()).all()

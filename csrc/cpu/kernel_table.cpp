@@ -1,7 +1,10 @@
 // Fills the table of include/hominy.h with this ISA level's kernels.
+#include "dropout.hpp"
 #include "elementwise.hpp"
+#include "embedding.hpp"
 #include "loss.hpp"
 #include "matmul.hpp"
+#include "normalization.hpp"
 #include "optimizer.hpp"
 #include "reduce.hpp"
 #include "softmax.hpp"
@@ -30,8 +33,23 @@ const hominy_kernels* kernel_table() {
       .softmax_backward = softmax_backward,
       .cross_entropy = cross_entropy,
       .cross_entropy_backward = cross_entropy_backward,
+      .layer_norm = layer_norm,
+      .layer_norm_workspace_size = layer_norm_workspace_size,
+      .layer_norm_backward = layer_norm_backward,
+      .channel_norm_workspace_size = channel_norm_workspace_size,
+      .channel_norm = channel_norm,
+      .channel_norm_backward = channel_norm_backward,
+      .embedding = embedding,
+      .embedding_backward = embedding_backward,
+      .dropout = dropout,
       .sgd_step = sgd_step,
       .adam_step = adam_step,
+      .nadam_step = nadam_step,
+      .radam_step = radam_step,
+      .adamax_step = adamax_step,
+      .rmsprop_step = rmsprop_step,
+      .adagrad_step = adagrad_step,
+      .adadelta_step = adadelta_step,
   };
   return &table;
 }

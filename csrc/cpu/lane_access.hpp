@@ -63,6 +63,40 @@ inline void store_lanes(char* p, int64_t stride, vec<T> v, int64_t n) {
   }
 }
 
+// A loop over n elements as whole vectors and what is left: f(first element, count), count a `whole` or a number, which
+// load_count and store_count take. Lanes beyond the end are 0.
+struct whole {};
+template <class T, class F>
+inline void for_vectors(int64_t n, F f) {
+  int64_t i = 0;
+  for (; i + lanes<T> <= n; i += lanes<T>) f(i, whole{});
+  if (i < n) f(i, n - i);
+}
+template <class T, bool unit>
+inline vec<T> load_count(const char* p, int64_t stride, whole) {
+  return load_lanes<T, unit>(p, stride);
+}
+template <class T, bool unit>
+inline vec<T> load_count(const char* p, int64_t stride, int64_t n) {
+  return load_padded<T, unit>(p, stride, n, T(0));
+}
+template <class T, class Count>
+inline vec<T> load_count(const T* p, Count count) {
+  return load_count<T, true>(reinterpret_cast<const char*>(p), sizeof(T), count);
+}
+template <class T, bool unit>
+inline void store_count(char* p, int64_t stride, vec<T> v, whole) {
+  store_lanes<T, unit>(p, stride, v, lanes<T>);
+}
+template <class T, bool unit>
+inline void store_count(char* p, int64_t stride, vec<T> v, int64_t n) {
+  store_lanes<T, unit>(p, stride, v, n);
+}
+template <class T, class Count>
+inline void store_count(T* p, vec<T> v, Count count) {
+  store_count<T, true>(reinterpret_cast<char*>(p), sizeof(T), v, count);
+}
+
 // All lanes in one, by halves; combine(a, b) takes vectors of any width.
 template <class T, int count>
 struct short_vector {

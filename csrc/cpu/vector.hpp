@@ -136,6 +136,19 @@ inline void store_partial(double* p, vec<double> v, int64_t n) {
 }
 #endif
 
+// The 64-bit products of the lower halves of 64-bit lanes.
+inline vec<uint64_t> multiply_lower_halves(vec<uint64_t> a, vec<uint64_t> b) {
+#if defined(__AVX512F__)
+  return (vec<uint64_t>)_mm512_maskz_mul_epu32(0xff, (__m512i)a, (__m512i)b);  // GCC 12 warns of the plain one
+#elif defined(__AVX2__)
+  return (vec<uint64_t>)_mm256_mul_epu32((__m256i)a, (__m256i)b);
+#elif defined(__SSE2__)
+  return (vec<uint64_t>)_mm_mul_epu32((__m128i)a, (__m128i)b);
+#else
+  return (a & 0xffffffffu) * (b & 0xffffffffu);
+#endif
+}
+
 // A store of one vector past the caches, to an address aligned to vector_bytes; finish_streaming() orders such stores
 // before what another thread is told next. Plain stores where the ISA has none.
 inline void store_streaming(char* p, vec<int8_t> v) {

@@ -151,9 +151,11 @@ typedef enum hominy_activation {
 typedef struct hominy_parameter {
   void* value;
   const void* gradient;
-  void* state1; /* SGD: momentum buffer or NULL; Adam: exp_avg */
-  void* state2; /* Adam: exp_avg_sq */
-  void* state3; /* Adam: max_exp_avg_sq for amsgrad, or NULL */
+  void* state1; /* SGD: momentum buffer or NULL; Adam, NAdam, RAdam, Adamax: exp_avg; RMSprop, Adadelta: square_avg;
+                   Adagrad: sum */
+  void* state2; /* Adam, NAdam, RAdam: exp_avg_sq; Adamax: exp_inf; RMSprop: momentum buffer or NULL;
+                   Adadelta: acc_delta */
+  void* state3; /* Adam: max_exp_avg_sq for amsgrad, or NULL; RMSprop: grad_avg where centered, or NULL */
   int64_t size;
   int32_t dtype;
 } hominy_parameter;
@@ -170,6 +172,30 @@ typedef struct hominy_adam {
   int32_t decoupled; /* weight decay as AdamW's: value *= 1 - learning_rate * weight_decay */
   int32_t maximize;
 } hominy_adam;
+
+typedef struct hominy_nadam {
+  double learning_rate, beta1, beta2, epsilon, weight_decay;
+  int64_t step;
+  int32_t decoupled, maximize;
+  double mu, mu_next; /* momentum of this step and of the next */
+  double mu_product;  /* of all steps up to this one */
+} hominy_nadam;
+
+typedef struct hominy_rmsprop {
+  double learning_rate, alpha, epsilon, weight_decay, momentum;
+  int32_t centered, maximize;
+} hominy_rmsprop;
+
+typedef struct hominy_adagrad {
+  double learning_rate, learning_rate_decay, epsilon, weight_decay;
+  int64_t step;
+  int32_t maximize;
+} hominy_adagrad;
+
+typedef struct hominy_adadelta {
+  double learning_rate, rho, epsilon, weight_decay;
+  int32_t maximize;
+} hominy_adadelta;
 
 typedef struct hominy_kernels {
   int32_t abi_version;
@@ -217,9 +243,52 @@ typedef struct hominy_kernels {
                                           int64_t ignore_index, double label_smoothing, const hominy_tensor* logsumexp,
                                           const hominy_tensor* out);
 
+  /* Rows of x (M, N) to mean 0 and variance 1, then times weight (N) plus bias (N), both or either NULL. With `rms` the
+   * root of the mean square divides and mean is NULL. mean, rstd (M): what backward needs. Lists are contiguous. */
+  hominy_status (*layer_norm)(int32_t rms, const hominy_tensor* x, const hominy_tensor* weight,
+                              const hominy_tensor* bias, double epsilon, const hominy_tensor* out,
+                              const hominy_tensor* mean, const hominy_tensor* rstd);
+  int64_t (*layer_norm_workspace_size)(const hominy_tensor* x);
+  /* mean is NULL after rms. Of the three results any may be NULL; the workspace is for those of weight and bias. */
+  hominy_status (*layer_norm_backward)(const hominy_tensor* gradient, const hominy_tensor* x,
+                                       const hominy_tensor* weight, const hominy_tensor* mean,
+                                       const hominy_tensor* rstd, const hominy_tensor* out,
+                                       const hominy_tensor* weight_gradient, const hominy_tensor* bias_gradient,
+                                       void* workspace, int64_t workspace_size);
+
+  /* x (N, C, S), weight and bias (C) or NULL. groups = 0: statistics of each channel over batch and positions, mean and
+   * variance (C); else of each group of channels of each item, (N * groups). variance is the mean of squares about the
+   * mean. With `fixed` mean and variance are given (evaluation), else they are results. */
+  int64_t (*channel_norm_workspace_size)(const hominy_tensor* x, int64_t groups);
+  hominy_status (*channel_norm)(const hominy_tensor* x, const hominy_tensor* weight, const hominy_tensor* bias,
+                                int64_t groups, double epsilon, int32_t fixed, const hominy_tensor* mean,
+                                const hominy_tensor* variance, const hominy_tensor* out, void* workspace,
+                                int64_t workspace_size);
+  hominy_status (*channel_norm_backward)(const hominy_tensor* gradient, const hominy_tensor* x,
+                                         const hominy_tensor* weight, const hominy_tensor* mean,
+                                         const hominy_tensor* variance, int64_t groups, double epsilon, int32_t fixed,
+                                         const hominy_tensor* out, const hominy_tensor* weight_gradient,
+                                         const hominy_tensor* bias_gradient, void* workspace, int64_t workspace_size);
+
+  /* out (N, D) = table (V, D)[indices (N) int64]; BAD_INDEX outside [0, V). backward: out (V, D) is 0 plus the
+   * gradients (N, D) of each row, but those of index `ignored`. */
+  hominy_status (*embedding)(const hominy_tensor* table, const hominy_tensor* indices, const hominy_tensor* out);
+  hominy_status (*embedding_backward)(const hominy_tensor* gradient, const hominy_tensor* indices, int64_t ignored,
+                                      const hominy_tensor* out);
+
+  /* out = x / (1 - p) with probability 1 - p, else 0: decided by the seed and the element's number in C order. Both
+   * arrays lie in C order. Its own gradient. */
+  hominy_status (*dropout)(const hominy_tensor* x, double p, uint64_t seed, const hominy_tensor* out);
+
   /* One call steps every parameter of a model. */
   hominy_status (*sgd_step)(const hominy_parameter* parameters, int64_t count, const hominy_sgd* settings);
   hominy_status (*adam_step)(const hominy_parameter* parameters, int64_t count, const hominy_adam* settings);
+  hominy_status (*nadam_step)(const hominy_parameter* parameters, int64_t count, const hominy_nadam* settings);
+  hominy_status (*radam_step)(const hominy_parameter* parameters, int64_t count, const hominy_adam* settings);
+  hominy_status (*adamax_step)(const hominy_parameter* parameters, int64_t count, const hominy_adam* settings);
+  hominy_status (*rmsprop_step)(const hominy_parameter* parameters, int64_t count, const hominy_rmsprop* settings);
+  hominy_status (*adagrad_step)(const hominy_parameter* parameters, int64_t count, const hominy_adagrad* settings);
+  hominy_status (*adadelta_step)(const hominy_parameter* parameters, int64_t count, const hominy_adadelta* settings);
 } hominy_kernels;
 
 /* The table of the chosen ISA level (by CPU and operating system, or by HOMINY_ISA); never NULL. */

@@ -6,6 +6,7 @@ arrays, `hominy.nn`, `hominy.optim` and `hominy.utils.data` the layers, optimize
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from . import autograd, backends, ops
@@ -22,8 +23,10 @@ from .creation import (
     full,
     full_like,
     linspace,
+    logspace,
     ones,
     ones_like,
+    scalar_tensor,
     tensor,
     zeros,
     zeros_like,
@@ -42,25 +45,35 @@ from .dtypes import (
     set_default_dtype,
     uint8,
 )
+from .printing import set_printoptions
 from .random import (
     Generator,
+    bernoulli,
+    default_generator,
+    get_rng_state,
     initial_seed,
     manual_seed,
+    multinomial,
+    normal,
     rand,
     rand_like,
     randint,
+    randint_like,
     randn,
     randn_like,
     randperm,
+    seed,
+    set_rng_state,
 )
 from .tensor import Tensor
 from .threads import get_num_threads, set_num_threads
 
 __version__ = "0.1.0"
 
+inf, nan, pi, e, newaxis = math.inf, math.nan, math.pi, math.e, None
 double, half, float, long, int, short = float64, float16, float32, int64, int32, int16
 
-globals().update(ops.public_operators())
+globals().update(ops.public_functions())
 
 
 def is_tensor(value: Any) -> Any:
@@ -69,10 +82,21 @@ def is_tensor(value: Any) -> Any:
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("kernels", "nn", "optim", "utils", "memory", "random", "testing"):  # imported when first asked for
+    if name in (  # imported when first asked for
+        "callbacks", "kernels", "linalg", "memory", "nn", "optim", "random", "serialization", "testing", "training",
+        "transforms", "utils",
+    ):  # fmt: skip
         import importlib
 
         return importlib.import_module("." + name, __name__)
+    if name in ("fit", "cross_validate"):
+        from . import training
+
+        return getattr(training, name)
+    if name in ("load", "save"):
+        from . import serialization
+
+        return getattr(serialization, name)
     if name == "bfloat16":
         from .dtypes import bfloat16
 
@@ -81,11 +105,13 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
-    "Generator", "Tensor", "arange", "as_tensor", "autograd", "backends", "bool", "double", "empty", "empty_like",
+    "Generator", "Tensor", "arange", "as_tensor", "autograd", "backends", "bernoulli", "bool", "default_generator",
+    "get_rng_state", "inf", "linalg", "logspace", "multinomial", "nan", "newaxis", "normal", "pi", "e", "randint_like",
+    "scalar_tensor", "seed", "set_printoptions", "set_rng_state", "double", "empty", "empty_like",
     "enable_grad", "eye", "float", "float16", "float32", "float64", "from_dlpack", "from_numpy", "full", "full_like",
     "get_default_dtype", "get_num_threads", "half", "initial_seed", "int", "int8", "int16", "int32", "int64",
     "is_grad_enabled", "is_tensor", "linspace", "long", "manual_seed", "no_grad", "ones", "ones_like", "ops",
     "promote_types", "rand", "rand_like", "randint", "randn", "randn_like", "randperm", "set_default_dtype",
     "set_grad_enabled", "set_num_threads", "short", "tensor", "uint8", "use_backend", "zeros", "zeros_like",
-    *ops.public_operators(),
+    *ops.public_functions(),
 ]  # fmt: skip

@@ -226,9 +226,9 @@ class Operator:
         multiply.gradient(input=lambda grad, other: grad * other, other=lambda grad, input: grad * input)
 
     A rule's first parameter is the gradient of the output (a tuple where `forward` returns one); the others name what
-    it needs: an argument of `forward`, `output`, `shape_of_<argument>` (which keeps no memory alive), or `index` (the
-    place within a list argument). Only what the needed rules ask for is kept. Rules are written with operators, so
-    gradients of gradients work.
+    it needs: an argument of `forward`, `output` (or `output_1`, the second of several), `shape_of_<argument>` (which
+    keeps no memory alive), or `index` (the place within a list argument). Only what the needed rules ask for is kept.
+    Rules are written with operators, so gradients of gradients work.
 
     Where the gradients share work or are one kernel, `joint_gradient` gives all of them by one rule.
 
@@ -286,7 +286,9 @@ class Operator:
             if name in self.parameters:
                 wants.append((_ARGUMENT, self.parameters.index(name)))
             elif name == "output":
-                wants.append((_OUTPUT, 0))
+                wants.append((_OUTPUT, -1))
+            elif name.startswith("output_"):
+                wants.append((_OUTPUT, int(name[7:])))
             elif name == "index":
                 wants.append((_INDEX, 0))
             else:
@@ -428,7 +430,9 @@ class Operator:
                     kept: TensorBase = value
                     version = kept._storage.version
             elif kind == _OUTPUT:
-                if type(outputs) is tuple:
+                if position >= 0:
+                    value = None if outputs[position] is None else outputs[position].detach()
+                elif type(outputs) is tuple:
                     value = tuple([None if output is None else output.detach() for output in outputs])
                 else:
                     value = SavedOutput(outputs._array, outputs._storage, 0)
@@ -641,6 +645,8 @@ def _walk_node(
         raise RuntimeError(f"[{node.name}] {_SECOND_WALK}")
     if len(slots) == 1:
         grad = slots[0]
+    elif node.joint is not None and node.saved is not None:
+        grad = tuple(slots)  # a joint rule knows which of its results were used
     else:
         grad = tuple(
             [

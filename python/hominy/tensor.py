@@ -14,6 +14,7 @@ import numpy as np
 from . import autograd
 from .autograd import Storage, TensorBase, bump, check_in_place, set_tensor_type, wrap
 from .dtypes import dtype_name, normalize_dtype
+from .printing import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,6 +34,12 @@ class RemovableHandle:
     def remove(self) -> None:
         """Remove the hook; harmless when it is gone already."""
         self._hooks.pop(self._key, None)
+
+    def __enter__(self) -> RemovableHandle:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.remove()
 
 
 class Tensor(TensorBase):
@@ -127,6 +134,17 @@ class Tensor(TensorBase):
         return self._array.size
 
     nelement = numel
+    ndimension = dim
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes an element."""
+        return self._array.itemsize
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all elements."""
+        return self._array.nbytes
 
     def element_size(self) -> int:
         """Bytes an element."""
@@ -145,6 +163,21 @@ class Tensor(TensorBase):
     def is_contiguous(self) -> bool:
         """Whether the elements lie in C order without gaps."""
         return self._array.flags.c_contiguous
+
+    def storage_offset(self) -> int:
+        """Elements between the start of the memory and the first element."""
+        owner = self._storage.owner
+        if not isinstance(owner, np.ndarray):
+            return 0
+        return (self._array.ctypes.data - owner.ctypes.data) // max(self._array.itemsize, 1)
+
+    def is_complex(self) -> bool:
+        """False: there are no complex tensors."""
+        return False
+
+    def is_nonzero(self) -> bool:
+        """Whether the only element is not 0."""
+        return bool(self.item())
 
     def is_floating_point(self) -> bool:
         """Whether the dtype is a floating-point one."""
@@ -346,7 +379,7 @@ class Tensor(TensorBase):
     __hash__ = object.__hash__
 
     def __repr__(self) -> str:
-        body = np.array2string(self._array, separator=", ", prefix="tensor(", precision=4, suppress_small=False)
+        body = text_of(self._array, "tensor(")
         notes = ""
         if self.dtype not in (np.dtype("float32"), np.dtype("int64"), np.dtype("bool")) or self._array.size == 0:
             notes += f", dtype={dtype_name(self.dtype)}"
@@ -398,43 +431,105 @@ class Tensor(TensorBase):
         """Note a write that went around the tensor's own methods."""
         bump(self)
 
-    # Conversions of dtype.
+    # Conversions.
+
+    def to(self, *args: Any, **kwargs: Any) -> Tensor:
+        """The tensor cast to a dtype: to(dtype), to(other) with another tensor's dtype, to("cpu"), to("cpu", dtype);
+        `copy=True` copies in any case. `non_blocking` and `memory_format` are accepted, and change nothing.
+
+        Raises:
+            ValueError: a device other than the CPU. TypeError: no dtype of hominy's.
+        """
+        from .creation import on_cpu
+        from .ops.define import REGISTRY
+
+        dtype = kwargs.pop("dtype", None)
+        device = kwargs.pop("device", None)
+        copy = kwargs.pop("copy", False)
+        flags = []
+        for argument in args:
+            if isinstance(argument, TensorBase):
+                dtype = argument._array.dtype
+            elif isinstance(argument, bool):
+                flags.append(argument)
+            elif argument is None:
+                continue
+            elif isinstance(argument, str) and argument.split(":")[0] in _DEVICES:
+                device = argument
+            else:
+                dtype = argument
+        if len(flags) > 1:
+            copy = flags[1]
+        if kwargs.pop("other", None) is not None or set(kwargs) - {"non_blocking", "memory_format"}:
+            raise TypeError(f"[to] expected dtype, device, copy, non_blocking or memory_format, got {sorted(kwargs)}")
+        on_cpu("to", device)
+        result = self if dtype is None else REGISTRY["to"](self, dtype)
+        if copy and result._array is self._array:
+            return REGISTRY["clone"](self)
+        return self if result._array is self._array else result
 
     def type(self, dtype: Any = None) -> Any:
         """Cast to `dtype`; without one, the dtype's name."""
         return dtype_name(self.dtype) if dtype is None else self.to(dtype)
 
-    def float(self) -> Tensor:
+    def type_as(self, other: Tensor) -> Tensor:
+        """The tensor cast to other's dtype."""
+        return self.to(other.dtype)
+
+    def byte(self, memory_format: Any = None) -> Tensor:
+        """As uint8."""
+        return self.to(np.dtype("uint8"))
+
+    def char(self, memory_format: Any = None) -> Tensor:
+        """As int8."""
+        return self.to(np.dtype("int8"))
+
+    def short(self, memory_format: Any = None) -> Tensor:
+        """As int16."""
+        return self.to(np.dtype("int16"))
+
+    def share_memory_(self) -> Tensor:
+        """The tensor itself: data loaders share memory by their own means."""
+        return self
+
+    def pin_memory(self) -> Tensor:
+        """The tensor itself: there is no device to copy to."""
+        return self
+
+    def float(self, memory_format: Any = None) -> Tensor:
         """As float32."""
         return self.to(np.dtype("float32"))
 
-    def double(self) -> Tensor:
+    def double(self, memory_format: Any = None) -> Tensor:
         """As float64."""
         return self.to(np.dtype("float64"))
 
-    def half(self) -> Tensor:
+    def half(self, memory_format: Any = None) -> Tensor:
         """As float16."""
         return self.to(np.dtype("float16"))
 
-    def bfloat16(self) -> Tensor:
+    def bfloat16(self, memory_format: Any = None) -> Tensor:
         """As bfloat16 (needs the ml_dtypes package)."""
         return self.to(normalize_dtype("bfloat16"))
 
-    def int(self) -> Tensor:
+    def int(self, memory_format: Any = None) -> Tensor:
         """As int32."""
         return self.to(np.dtype("int32"))
 
-    def long(self) -> Tensor:
+    def long(self, memory_format: Any = None) -> Tensor:
         """As int64."""
         return self.to(np.dtype("int64"))
 
-    def bool(self) -> Tensor:
+    def bool(self, memory_format: Any = None) -> Tensor:
         """As bool."""
         return self.to(np.dtype("bool"))
 
     def cpu(self) -> Tensor:
         """The tensor itself: it is on the CPU."""
         return self
+
+
+_DEVICES = ("cpu", "cuda", "mps", "meta", "xpu")
 
 
 def _rebuild(cls: type[Tensor], array: np.ndarray, requires_grad: bool) -> Tensor:

@@ -92,6 +92,10 @@ void elementwise_test(const level&);
 void reduce_test(const level&);
 void softmax_test(const level&);
 void loss_test(const level&);
+void layer_norm_test(const level&);
+void channel_norm_test(const level&);
+void embedding_test(const level&);
+void dropout_test(const level&);
 void optimizer_test(const level&);
 void matmul_test(const level&);
 

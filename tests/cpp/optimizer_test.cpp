@@ -2,6 +2,7 @@
 #include <math.h>
 
 #include <algorithm>
+#include <functional>
 #include <memory>
 
 #include "test_array.hpp"
@@ -183,6 +184,149 @@ void values(const level& here, int32_t dtype) {
     }
 }
 
+// The rules besides SGD and Adam: one step of each, its states and value in long double.
+struct stepped {
+  real value, update, state1, magnitude1, state2, magnitude2, state3, magnitude3;
+};
+
+void check_rule(const std::vector<int64_t>& sizes, int32_t dtype, layout kind, int states,
+                const std::function<hominy_status(const hominy_parameter*, int64_t)>& run,
+                const std::function<stepped(real v, real g, real s1, real s2, real s3, int32_t dtype)>& formula,
+                const std::string& what) {
+  const model parameters = make_model(sizes, dtype, kind);
+  for (const auto& p : parameters) {
+    p->new_gradient(77);
+    p->state1.fill_uniform(5, 0.1, 0.3);  // a mean of squares is not negative, nor below the square of the mean
+    p->remember();
+  }
+  auto list = descriptors(parameters, states & 4 ? 3 : states & 2 ? 2 : 1);
+  for (hominy_parameter& one : list)
+    if (!(states & 2)) one.state2 = nullptr;
+  if (!check_status(run(list.data(), int64_t(list.size())), HOMINY_OK, what)) return;
+  for (const auto& p : parameters) {
+    const real u = unit_roundoff(p->value.dtype());
+    const auto at = [&](int64_t i) {
+      const size_t k = size_t(i);
+      return formula(p->old_value[k], p->gradient[i], p->old1[k], p->old2[k], p->old3[k], p->value.dtype());
+    };
+    check_elements(p->value, what + " value", [&](int64_t i) {
+      const stepped e = at(i);
+      return expectation{e.value, u * (32 * e.update + 4 * (fabsl(e.value) + fabsl(p->old_value[size_t(i)])))};
+    });
+    check_elements(p->state1, what + " state1",
+                   [&](int64_t i) { return expectation{at(i).state1, 16 * u * at(i).magnitude1}; });
+    if (states & 2)
+      check_elements(p->state2, what + " state2",
+                     [&](int64_t i) { return expectation{at(i).state2, 16 * u * at(i).magnitude2}; });
+    if (states & 4)
+      check_elements(p->state3, what + " state3",
+                     [&](int64_t i) { return expectation{at(i).state3, 16 * u * at(i).magnitude3}; });
+    check(p->gradient.untouched(), "%s: wrote to the gradient", what.c_str());
+  }
+}
+
+void other_rules(const level& here, int32_t dtype) {
+  const double lr = 0.01, beta1 = 0.9, beta2 = 0.99, eps = 1e-6, wd = 0.02;
+  const real up = -1;  // every rule climbs here
+  const auto square = [](real x) { return x * x; };
+  const auto direction = [&](real v, real g, int32_t t) { return up * g + rounded(t, wd) * v; };
+  const auto terms = [&](real v, real g) { return fabsl(g) + wd * fabsl(v); };
+  const auto mean = [&](real m, real g, double beta, int32_t t) { return m + rounded(t, 1 - beta) * (g - m); };
+  const auto mean_square = [&](real s, real g, double beta, int32_t t) {
+    return rounded(t, beta) * s + rounded(t, 1 - beta) * square(g);
+  };
+  const auto mean_of = [&](real m, real size) { return fabsl(m) + size; };
+  // What cancelled inside the gradient comes back through the root.
+  const auto lost = [&](real exact, real size) { return exact > 0 ? std::max(real(1), size / exact) : real(1); };
+
+  for (layout kind : {layout::contiguous, layout::misaligned})
+    for (const std::vector<int64_t>& sizes : {here.sizes(dtype), std::vector<int64_t>{40009, 3, 17000}}) {
+      const auto each = [&](const char* name, int states, auto run, auto formula) {
+        if (sizes.size() == 3 && kind != layout::contiguous) return;  // the large ones once
+        check_rule(sizes, dtype, kind, states, run, formula, name);
+        if (sizes.size() != 3) check_rule(sizes, -1, kind, states, run, formula, std::string(name) + ", both dtypes");
+      };
+      for (int64_t step : {2, 40}) {
+        const hominy_adam adam = {lr, beta1, beta2, eps, wd, step, 0, 1};
+        const double correction1 = 1 - pow(beta1, double(step)), correction2 = 1 - pow(beta2, double(step));
+        const double limit = 2 / (1 - beta2) - 1, n = limit - 2 * double(step) * pow(beta2, double(step)) / correction2;
+        each(
+            "radam", 3, [&](auto* p, int64_t count) { return here.kernels->radam_step(p, count, &adam); },
+            [&](real v, real g, real s1, real s2, real, int32_t t) {
+              const real d = direction(v, g, t), size = terms(v, g), m = mean(s1, d, beta1, t);
+              const real s = mean_square(s2, d, beta2, t), whole = mean_square(s2, size, beta2, t);
+              real scale = lr / correction1;
+              if (n > 5)
+                scale *=
+                    sqrtl((n - 4) * (n - 2) * limit / ((limit - 4) * (limit - 2) * n) * correction2) / (sqrtl(s) + eps);
+              const real update = scale * mean_of(s1, size) * lost(s, whole);
+              return stepped{v - scale * m, update, m, mean_of(s1, size), s, whole, 0, 0};
+            });
+        each(
+            "adamax", 3, [&](auto* p, int64_t count) { return here.kernels->adamax_step(p, count, &adam); },
+            [&](real v, real g, real s1, real s2, real, int32_t t) {
+              const real d = direction(v, g, t), size = terms(v, g), m = mean(s1, d, beta1, t);
+              const real largest = std::max(rounded(t, beta2) * s2, fabsl(d) + rounded(t, eps));
+              const real scale = lr / correction1 / largest;
+              const real update = scale * mean_of(s1, size) * lost(largest, s2 + size);
+              return stepped{v - scale * m, update, m, mean_of(s1, size), largest, s2 + size, 0, 0};
+            });
+        const hominy_nadam nadam = {lr, beta1, beta2, eps, wd, step, 0, 1, 0.5, 0.6, 0.3};
+        each(
+            "nadam", 3, [&](auto* p, int64_t count) { return here.kernels->nadam_step(p, count, &nadam); },
+            [&](real v, real g, real s1, real s2, real, int32_t t) {
+              const real d = direction(v, g, t), size = terms(v, g), m = mean(s1, d, beta1, t);
+              const real s = mean_square(s2, d, beta2, t), whole = mean_square(s2, size, beta2, t);
+              const real of_g = lr * 0.5 / 0.7, of_m = lr * 0.6 / (1 - 0.3 * 0.6);
+              const real root = sqrtl(s / correction2) + eps;
+              const real update = (of_g * size + of_m * mean_of(s1, size)) / root * lost(s, whole);
+              return stepped{v - (of_g * d + of_m * m) / root, update, m, mean_of(s1, size), s, whole, 0, 0};
+            });
+        const hominy_adagrad adagrad = {lr, 0.1, eps, wd, step, 1};
+        each(
+            "adagrad", 1, [&](auto* p, int64_t count) { return here.kernels->adagrad_step(p, count, &adagrad); },
+            [&](real v, real g, real s1, real, real, int32_t t) {
+              const real d = direction(v, g, t), size = terms(v, g), s = s1 + square(d);
+              const real scale = lr / (1 + double(step - 1) * 0.1) / (sqrtl(s) + eps);
+              return stepped{
+                  v - scale * d, scale * size * lost(s, s1 + square(size)), s, s1 + square(size), 0, 0, 0, 0};
+            });
+      }
+      const hominy_adadelta adadelta = {lr, 0.9, eps, wd, 1};
+      each(
+          "adadelta", 3, [&](auto* p, int64_t count) { return here.kernels->adadelta_step(p, count, &adadelta); },
+          [&](real v, real g, real s1, real s2, real, int32_t t) {
+            const real d = direction(v, g, t), size = terms(v, g);
+            const real s = mean_square(s1, d, 0.9, t), whole = mean_square(s1, size, 0.9, t);
+            const real scale = sqrtl((s2 + eps) / (s + eps)), delta = scale * d;
+            const real update = scale * size * lost(s, whole);
+            return stepped{v - lr * delta,
+                           lr * update,
+                           s,
+                           whole,
+                           mean_square(s2, delta, 0.9, t),
+                           2 * mean_square(s2, update, 0.9, t),
+                           0,
+                           0};
+          });
+      for (const int states : {1, 3, 5, 7}) {
+        const double momentum = states & 2 ? 0.9 : 0;
+        const hominy_rmsprop rmsprop = {lr, 0.9, eps, wd, momentum, states & 4, 1};
+        each(
+            "rmsprop", states, [&](auto* p, int64_t count) { return here.kernels->rmsprop_step(p, count, &rmsprop); },
+            [&](real v, real g, real s1, real s2, real s3, int32_t t) {
+              const real d = direction(v, g, t), size = terms(v, g);
+              const real s = mean_square(s1, d, 0.9, t), whole = mean_square(s1, size, 0.9, t), m = mean(s3, d, 0.9, t);
+              const real variance = states & 4 ? std::max(real(0), s - m * m) : s;
+              const real of_m = states & 4 ? square(mean_of(s3, size)) : 0, root = sqrtl(variance) + eps;
+              const real kept = states & 2 ? rounded(t, momentum) * s2 : 0;
+              const real b = kept + d / root, update = fabsl(kept) + size / root * lost(variance, whole + of_m);
+              return stepped{v - lr * b, lr * update, s, whole, b, 2 * update, m, mean_of(s3, size)};
+            });
+      }
+    }
+}
+
 void refusals(const level& here, int32_t dtype) {
   // The second parameter is the bad one: the first must not have been stepped.
   const auto attempt = [&](const std::string& what, std::vector<hominy_status> allowed, auto spoil, bool adam_only) {
@@ -219,6 +363,36 @@ void refusals(const level& here, int32_t dtype) {
   attempt("step -1", value, [](P&, auto&, auto&, hominy_adam& a) { a.step = -1; }, true);
 }
 
+void other_refusals(const level& here, int32_t dtype) {
+  const model parameters = make_model({9, 9}, dtype, layout::contiguous);
+  const auto list = descriptors(parameters, 2);
+  auto one_state = list, no_gradient = list;
+  one_state[1].state2 = nullptr;
+  no_gradient[1].gradient = nullptr;
+  hominy_adam adam = adam_settings[0], decoupled = adam, early = adam;
+  decoupled.decoupled = 1;
+  early.step = 0;
+  const hominy_nadam nadam = {1e-3, 0.9, 0.99, 1e-8, 0, 0, 0, 0, 0.4, 0.4, 0.4};
+  const hominy_rmsprop centered = {1e-3, 0.9, 1e-8, 0, 0, 1, 0}, momentum = {1e-3, 0.9, 1e-8, 0, 0.9, 0, 0};
+  const hominy_adagrad adagrad = {1e-3, 0, 1e-8, 0, 0, 0};
+  const hominy_adadelta adadelta = {1, 0.9, 1e-6, 0, 0};
+  const hominy_kernels& k = *here.kernels;
+  const std::pair<const char*, hominy_status> attempts[] = {
+      {"adamax, decoupled", k.adamax_step(list.data(), 2, &decoupled)},
+      {"adamax, step 0", k.adamax_step(list.data(), 2, &early)},
+      {"radam, step 0", k.radam_step(list.data(), 2, &early)},
+      {"radam, one state", k.radam_step(one_state.data(), 2, &adam)},
+      {"nadam, step 0", k.nadam_step(list.data(), 2, &nadam)},
+      {"adagrad, step 0", k.adagrad_step(list.data(), 2, &adagrad)},
+      {"rmsprop, centered without grad_avg", k.rmsprop_step(list.data(), 2, &centered)},
+      {"rmsprop, momentum without buffer", k.rmsprop_step(one_state.data(), 2, &momentum)},
+      {"adadelta, one state", k.adadelta_step(one_state.data(), 2, &adadelta)},
+      {"adadelta, no gradient", k.adadelta_step(no_gradient.data(), 2, &adadelta)},
+  };
+  for (const auto& [what, status] : attempts)
+    for (const auto& p : parameters) check_refused(status, {HOMINY_BAD_VALUE}, p->value, what);
+}
+
 void threads(const level& here, int32_t dtype) {
   const int64_t n = here.settings.quick ? 50021 : 300007;
   const auto bits_after = [&](layout kind, bool adam) {
@@ -253,7 +427,9 @@ void optimizer_test(const level& here) {
       end_group();
     };
     group("optimizer", values);
+    group("optimizer, other rules", other_rules);
     group("optimizer refusals", refusals);
+    group("optimizer refusals, other rules", other_refusals);
     group("optimizer threads and alignment", threads);
   }
 }

@@ -25,6 +25,16 @@ from . import numba_math as math64
 from . import reference
 from .declined import Declined
 from .numba_math import inlined, jit
+from .numba_optimizer import (  # noqa: F401
+    adadelta_step,
+    adagrad_step,
+    adam_step,
+    adamax_step,
+    nadam_step,
+    radam_step,
+    rmsprop_step,
+    sgd_step,
+)
 
 Array = np.ndarray
 Axes = tuple[int, ...]
@@ -52,6 +62,8 @@ isnan = isinf = isfinite = logical_not = broadcast_to = _numpy_is_as_fast
 add = subtract = multiply = divide = floor_divide = remainder = power = arctan2 = maximum = minimum = _numpy_is_as_fast
 logical_and = logical_or = logical_xor = bitwise_and = bitwise_or = bitwise_xor = _numpy_is_as_fast
 equal = not_equal = less = less_equal = greater = greater_equal = where = _numpy_is_as_fast
+layer_norm = layer_norm_backward = channel_norm = channel_norm_backward = _numpy_is_as_fast
+embedding = embedding_backward = dropout = _numpy_is_as_fast
 any = all = matmul = linear_backward = prod = amax = amin = argmax = argmin = _numpy_is_as_fast
 
 # --- elementwise ------------------------------------------------------------------------------------------------------
@@ -656,104 +668,3 @@ def linear(x: Array, weight: Array, bias: Array | None, activation: str) -> Arra
     y = reference.linear(x, weight, bias, "none")
     result = _ACTIVATIONS[activation](y, out=y)
     return reference.linear(x, weight, bias, activation) if isinstance(result, Declined) else result
-
-
-# --- optimizers: the formulas stand in reference.py -------------------------------------------------------------------
-
-
-@jit
-def _sgd(value, gradient, buffer, scalars, flags):
-    learning_rate, momentum, undamped, weight_decay = scalars
-    nesterov, maximize, first_step, decay, keep = flags
-    for i in range(value.size):
-        step = -gradient[i] if maximize else gradient[i]
-        if decay:
-            step += weight_decay * value[i]
-        if keep:
-            mean = step if first_step else momentum * buffer[i] + undamped * step
-            buffer[i] = mean
-            step = step + momentum * mean if nesterov else mean
-        value[i] -= learning_rate * step
-
-
-@jit
-def _adam(value, gradient, exp_avg, exp_avg_sq, max_exp_avg_sq, scalars, flags):
-    step_size, unkept1, beta2, unkept2, correction2, epsilon, weight_decay, shrink = scalars
-    maximize, decay, decoupled, amsgrad = flags
-    for i in range(value.size):
-        g = -gradient[i] if maximize else gradient[i]
-        v = value[i] * shrink if decay and decoupled else value[i]
-        if decay and not decoupled:
-            g += weight_decay * v
-        m = exp_avg[i] + unkept1 * (g - exp_avg[i])
-        s = beta2 * exp_avg_sq[i] + unkept2 * g * g
-        exp_avg[i] = m
-        exp_avg_sq[i] = s
-        if amsgrad:
-            s = s if s > max_exp_avg_sq[i] or s != s else max_exp_avg_sq[i]
-            max_exp_avg_sq[i] = s
-        value[i] = v - step_size * (m / (np.sqrt(s) / correction2 + epsilon))
-
-
-def _step_refusal(values: Sequence[Array], *states: Sequence[Array] | None) -> Declined | None:
-    """What is written in place must lie as the kernels read it."""
-    for written in (values, *states):
-        for value, array in zip(values, written or (), strict=False):
-            if array.dtype != value.dtype or _refusal(array) is not None:
-                return _refusal(value, array)
-            if not array.flags.carray:
-                return Declined("a parameter or its state is not contiguous")
-    return None
-
-
-def sgd_step(
-    values: Sequence[Array],
-    gradients: Sequence[Array],
-    buffers: Sequence[Array] | None,
-    learning_rate: float,
-    momentum: float,
-    dampening: float,
-    weight_decay: float,
-    nesterov: bool,
-    maximize: bool,
-    first_step: bool,
-) -> Declined | None:
-    refusal = _step_refusal(values, buffers)
-    if refusal is not None:
-        return refusal
-    scalars = learning_rate, momentum, 1 - dampening, weight_decay
-    flags = bool(nesterov), bool(maximize), bool(first_step), weight_decay != 0, buffers is not None
-    for value, gradient, buffer in zip(values, gradients, buffers or values, strict=True):
-        typed = tuple(map(value.dtype.type, scalars))
-        _sgd(value.reshape(-1), _rows(gradient, value.dtype).reshape(-1), buffer.reshape(-1), typed, flags)
-    return None
-
-
-def adam_step(
-    values: Sequence[Array],
-    gradients: Sequence[Array],
-    exp_avgs: Sequence[Array],
-    exp_avg_sqs: Sequence[Array],
-    max_exp_avg_sqs: Sequence[Array] | None,
-    step: int,
-    learning_rate: float,
-    beta1: float,
-    beta2: float,
-    epsilon: float,
-    weight_decay: float,
-    decoupled: bool,
-    maximize: bool,
-) -> Declined | None:
-    refusal = _step_refusal(values, exp_avgs, exp_avg_sqs, max_exp_avg_sqs)
-    if refusal is not None:
-        return refusal
-    step_size, correction2 = learning_rate / (1 - beta1**step), math.sqrt(1 - beta2**step)
-    shrink = 1 - learning_rate * weight_decay
-    scalars = step_size, 1 - beta1, beta2, 1 - beta2, correction2, epsilon, weight_decay, shrink
-    flags = bool(maximize), weight_decay != 0, bool(decoupled), max_exp_avg_sqs is not None
-    states = zip(values, gradients, exp_avgs, exp_avg_sqs, max_exp_avg_sqs or exp_avg_sqs, strict=True)
-    for value, gradient, *moments in states:
-        typed = tuple(map(value.dtype.type, scalars))
-        flat = [moment.reshape(-1) for moment in moments]
-        _adam(value.reshape(-1), _rows(gradient, value.dtype).reshape(-1), *flat, typed, flags)
-    return None

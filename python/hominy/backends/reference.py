@@ -21,6 +21,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from .reference_layers import *  # noqa: F403
+
 Array = np.ndarray
 Scalar = bool | int | float
 Function = TypeVar("Function", bound=Callable[..., object])
@@ -538,6 +540,29 @@ def sgd_step(
         value -= learning_rate * step
 
 
+def _moments(
+    value: Array,
+    gradient: Array,
+    m: Array,
+    v: Array,
+    learning_rate: float,
+    beta1: float,
+    beta2: float,
+    weight_decay: float,
+    decoupled: bool,
+    maximize: bool,
+) -> Array:
+    """The gradient with its decay; the value is shrunk by a decoupled one, the running means of g and g^2 move on."""
+    g = -gradient if maximize else gradient
+    if weight_decay != 0 and decoupled:
+        value *= 1 - learning_rate * weight_decay
+    elif weight_decay != 0:
+        g = g + weight_decay * value
+    m += (1 - beta1) * (g - m)
+    v[...] = beta2 * v + (1 - beta2) * g * g
+    return g
+
+
 @_ieee
 def adam_step(
     values: Sequence[Array],
@@ -558,13 +583,163 @@ def adam_step(
     correction1 = 1 - beta1**step
     correction2 = math.sqrt(1 - beta2**step)
     for i, (value, gradient, m, v) in enumerate(zip(values, gradients, exp_avgs, exp_avg_sqs, strict=True)):
-        g = -gradient if maximize else gradient
-        if weight_decay != 0 and decoupled:
-            value *= 1 - learning_rate * weight_decay
-        elif weight_decay != 0:
-            g = g + weight_decay * value
-        m += (1 - beta1) * (g - m)
-        v[...] = beta2 * v + (1 - beta2) * g * g
+        _moments(value, gradient, m, v, learning_rate, beta1, beta2, weight_decay, decoupled, maximize)
         if max_exp_avg_sqs is not None:
             v = np.maximum(max_exp_avg_sqs[i], v, out=max_exp_avg_sqs[i])
         value -= learning_rate / correction1 * (m / (np.sqrt(v) / correction2 + epsilon))
+
+
+@_ieee
+def nadam_step(
+    values: Sequence[Array],
+    gradients: Sequence[Array],
+    exp_avgs: Sequence[Array],
+    exp_avg_sqs: Sequence[Array],
+    step: int,
+    learning_rate: float,
+    beta1: float,
+    beta2: float,
+    epsilon: float,
+    weight_decay: float,
+    decoupled: bool,
+    maximize: bool,
+    mu: float,
+    mu_next: float,
+    mu_product: float,
+) -> None:
+    """As torch.optim.NAdam; mu, mu_next: this step's momentum and the next one's; mu_product: that of all so far."""
+    gradient_step = learning_rate * (1 - mu) / (1 - mu_product)
+    average_step = learning_rate * mu_next / (1 - mu_product * mu_next)
+    for value, gradient, m, v in zip(values, gradients, exp_avgs, exp_avg_sqs, strict=True):
+        g = _moments(value, gradient, m, v, learning_rate, beta1, beta2, weight_decay, decoupled, maximize)
+        denominator = np.sqrt(v / (1 - beta2**step)) + epsilon
+        value -= (gradient_step * g + average_step * m) / denominator
+
+
+@_ieee
+def radam_step(
+    values: Sequence[Array],
+    gradients: Sequence[Array],
+    exp_avgs: Sequence[Array],
+    exp_avg_sqs: Sequence[Array],
+    step: int,
+    learning_rate: float,
+    beta1: float,
+    beta2: float,
+    epsilon: float,
+    weight_decay: float,
+    decoupled: bool,
+    maximize: bool,
+) -> None:
+    """As torch.optim.RAdam; `step` is 1 for the first."""
+    size, rectified = radam_size(step, learning_rate, beta1, beta2)
+    for value, gradient, m, v in zip(values, gradients, exp_avgs, exp_avg_sqs, strict=True):
+        _moments(value, gradient, m, v, learning_rate, beta1, beta2, weight_decay, decoupled, maximize)
+        value -= size * m / (np.sqrt(v) + epsilon) if rectified else size * m
+
+
+def radam_size(step: int, learning_rate: float, beta1: float, beta2: float) -> tuple[float, bool]:
+    """RAdam's step size, and whether the number of squares averaged is enough to divide by their root."""
+    limit, correction = 2 / (1 - beta2) - 1, 1 - beta2**step
+    n = limit - 2 * step * beta2**step / correction
+    size = learning_rate / (1 - beta1**step)
+    if n <= 5:
+        return size, False
+    return size * math.sqrt((n - 4) * (n - 2) * limit / ((limit - 4) * (limit - 2) * n) * correction), True
+
+
+@_ieee
+def adamax_step(
+    values: Sequence[Array],
+    gradients: Sequence[Array],
+    exp_avgs: Sequence[Array],
+    exp_infs: Sequence[Array],
+    step: int,
+    learning_rate: float,
+    beta1: float,
+    beta2: float,
+    epsilon: float,
+    weight_decay: float,
+    maximize: bool,
+) -> None:
+    """As torch.optim.Adamax; `step` is 1 for the first."""
+    for value, gradient, m, largest in zip(values, gradients, exp_avgs, exp_infs, strict=True):
+        g = -gradient if maximize else gradient
+        g = g + weight_decay * value if weight_decay != 0 else g
+        m += (1 - beta1) * (g - m)
+        np.maximum(beta2 * largest, np.abs(g) + epsilon, out=largest)
+        value -= learning_rate / (1 - beta1**step) * m / largest
+
+
+@_ieee
+def rmsprop_step(
+    values: Sequence[Array],
+    gradients: Sequence[Array],
+    square_avgs: Sequence[Array],
+    buffers: Sequence[Array] | None,
+    grad_avgs: Sequence[Array] | None,
+    learning_rate: float,
+    alpha: float,
+    epsilon: float,
+    weight_decay: float,
+    momentum: float,
+    maximize: bool,
+) -> None:
+    """As torch.optim.RMSprop, with `buffers` where there is momentum and `grad_avgs` where it is centered; a variance
+    that rounding made negative is 0."""
+    for i, (value, gradient, square) in enumerate(zip(values, gradients, square_avgs, strict=True)):
+        g = -gradient if maximize else gradient
+        g = g + weight_decay * value if weight_decay != 0 else g
+        square[...] = alpha * square + (1 - alpha) * g * g
+        variance = square
+        if grad_avgs is not None:
+            mean = grad_avgs[i]
+            mean += (1 - alpha) * (g - mean)
+            variance = np.maximum(square - mean * mean, 0)
+        step = g / (np.sqrt(variance) + epsilon)
+        if buffers is not None:
+            step = buffers[i]
+            step[...] = momentum * step + g / (np.sqrt(variance) + epsilon)
+        value -= learning_rate * step
+
+
+@_ieee
+def adagrad_step(
+    values: Sequence[Array],
+    gradients: Sequence[Array],
+    sums: Sequence[Array],
+    step: int,
+    learning_rate: float,
+    learning_rate_decay: float,
+    epsilon: float,
+    weight_decay: float,
+    maximize: bool,
+) -> None:
+    """As torch.optim.Adagrad; `step` is 1 for the first."""
+    for value, gradient, squares in zip(values, gradients, sums, strict=True):
+        g = -gradient if maximize else gradient
+        g = g + weight_decay * value if weight_decay != 0 else g
+        squares += g * g
+        value -= learning_rate / (1 + (step - 1) * learning_rate_decay) * g / (np.sqrt(squares) + epsilon)
+
+
+@_ieee
+def adadelta_step(
+    values: Sequence[Array],
+    gradients: Sequence[Array],
+    square_avgs: Sequence[Array],
+    acc_deltas: Sequence[Array],
+    learning_rate: float,
+    rho: float,
+    epsilon: float,
+    weight_decay: float,
+    maximize: bool,
+) -> None:
+    """As torch.optim.Adadelta."""
+    for value, gradient, square, moved in zip(values, gradients, square_avgs, acc_deltas, strict=True):
+        g = -gradient if maximize else gradient
+        g = g + weight_decay * value if weight_decay != 0 else g
+        square[...] = rho * square + (1 - rho) * g * g
+        delta = np.sqrt(moved + epsilon) / np.sqrt(square + epsilon) * g
+        moved[...] = rho * moved + (1 - rho) * delta * delta
+        value -= learning_rate * delta

@@ -5,24 +5,33 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from ..creation import empty
 from ..tensor import Tensor
-from ..utils.arguments import choice, number, wrong
+from ..utils.arguments import choice, integer, number, wrong
 from . import functional as F
+from . import init as initial
 from .module import Module
+from .parameter import Parameter
 
 
-class ReLU(Module):
-    """max(x, 0); NaN stays NaN."""
+class _Plain(Module):
+    """What an activation without settings of its own has: `inplace`."""
 
     def __init__(self, inplace: bool = False):
         super().__init__()
         self.inplace = inplace
 
-    def forward(self, input: Tensor) -> Tensor:
-        return F.relu(input)
-
     def extra_repr(self) -> str:
         return "inplace=True" if self.inplace else ""
+
+
+class ReLU(_Plain):
+    """max(x, 0); NaN stays NaN."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.relu(input)
 
 
 class LeakyReLU(Module):
@@ -55,18 +64,83 @@ class ELU(Module):
         return f"alpha={self.alpha}" + (", inplace=True" if self.inplace else "")
 
 
-class SiLU(Module):
-    """x * sigmoid(x), also called swish. Hendrycks and Gimpel, 2016."""
+class CELU(Module):
+    """x where x > 0, else alpha * (exp(x / alpha) - 1). Barron, 2017."""
 
-    def __init__(self, inplace: bool = False):
+    def __init__(self, alpha: float = 1.0, inplace: bool = False):
         super().__init__()
+        self.alpha = number("CELU", "alpha", alpha)
         self.inplace = inplace
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.celu(input, self.alpha)
+
+    def extra_repr(self) -> str:
+        return f"alpha={self.alpha}" + (", inplace=True" if self.inplace else "")
+
+
+class SELU(_Plain):
+    """ELU scaled so that activations keep mean 0 and variance 1. Klambauer et al., 2017."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.selu(input)
+
+
+class PReLU(Module):
+    """x where x > 0, else weight * x: one learnt slope, or one for each place along dimension 1. He et al., 2015.
+
+    weight: (num_parameters,), each `init` at first.
+    """
+
+    def __init__(self, num_parameters: int = 1, init: float = 0.25, device: Any = None, dtype: Any = None):
+        super().__init__()
+        choice("PReLU", "device", device, (None, "cpu"))
+        self.num_parameters = integer("PReLU", "num_parameters", num_parameters)
+        self.init = number("PReLU", "init", init)
+        self.weight = Parameter(empty(self.num_parameters, dtype=dtype))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Set every slope to `init`."""
+        initial.constant_(self.weight, self.init)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.prelu(input, self.weight)
+
+    def extra_repr(self) -> str:
+        return f"num_parameters={self.num_parameters}"
+
+
+class RReLU(Module):
+    """x where x > 0, else a slope times x: drawn from [lower, upper) for each element while training, their mean in
+    evaluation mode. Xu et al., 2015."""
+
+    def __init__(self, lower: float = 1.0 / 8, upper: float = 1.0 / 3, inplace: bool = False):
+        super().__init__()
+        self.lower, self.upper = number("RReLU", "lower", lower), number("RReLU", "upper", upper)
+        if self.lower > self.upper:
+            raise ValueError(wrong("RReLU", "upper", f"a number not below lower={self.lower}", self.upper))
+        self.inplace = inplace
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.rrelu(input, self.lower, self.upper, self.training)
+
+    def extra_repr(self) -> str:
+        return f"lower={self.lower}, upper={self.upper}" + (", inplace=True" if self.inplace else "")
+
+
+class SiLU(_Plain):
+    """x * sigmoid(x), also called swish. Hendrycks and Gimpel, 2016."""
 
     def forward(self, input: Tensor) -> Tensor:
         return F.silu(input)
 
-    def extra_repr(self) -> str:
-        return "inplace=True" if self.inplace else ""
+
+class Mish(_Plain):
+    """x * tanh(log(1 + exp(x))). Misra, 2019."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.mish(input)
 
 
 class GELU(Module):
@@ -98,6 +172,99 @@ class Sigmoid(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         return F.sigmoid(input)
+
+
+class LogSigmoid(Module):
+    """log(sigmoid(x)), which underflows nowhere."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.logsigmoid(input)
+
+
+class Softsign(Module):
+    """x / (1 + |x|)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.softsign(input)
+
+
+class Tanhshrink(Module):
+    """x - tanh(x)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.tanhshrink(input)
+
+
+class Hardshrink(Module):
+    """0 where |x| <= lambd, else x."""
+
+    def __init__(self, lambd: float = 0.5):
+        super().__init__()
+        self.lambd = number("Hardshrink", "lambd", lambd)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.hardshrink(input, self.lambd)
+
+    def extra_repr(self) -> str:
+        return f"{self.lambd}"
+
+
+class Softshrink(Module):
+    """0 where |x| <= lambd, else x moved towards 0 by lambd."""
+
+    def __init__(self, lambd: float = 0.5):
+        super().__init__()
+        self.lambd = number("Softshrink", "lambd", lambd, low=0.0)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.softshrink(input, self.lambd)
+
+    def extra_repr(self) -> str:
+        return f"{self.lambd}"
+
+
+class Threshold(Module):
+    """x where x > threshold, else value."""
+
+    def __init__(self, threshold: float, value: float, inplace: bool = False):
+        super().__init__()
+        self.threshold = number("Threshold", "threshold", threshold)
+        self.value = number("Threshold", "value", value)
+        self.inplace = inplace
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.threshold(input, self.threshold, self.value)
+
+    def extra_repr(self) -> str:
+        return f"threshold={self.threshold}, value={self.value}" + (", inplace=True" if self.inplace else "")
+
+
+class Hardsigmoid(_Plain):
+    """relu6(x + 3) / 6."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.hardsigmoid(input)
+
+
+class Hardswish(_Plain):
+    """x * relu6(x + 3) / 6. Howard et al., 2019."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.hardswish(input)
+
+
+class GLU(Module):
+    """a * sigmoid(b) of the halves a, b of x along `dim`: (..., 2n, ...) -> (..., n, ...). Dauphin et al., 2016."""
+
+    def __init__(self, dim: int = -1):
+        super().__init__()
+        self.dim = integer("GLU", "dim", dim, lowest=-64)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.glu(input, self.dim)
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}"
 
 
 class Softplus(Module):
@@ -155,6 +322,29 @@ class Softmax(Module):
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}"
+
+
+class Softmin(Module):
+    """softmax(-x) along `dim`."""
+
+    def __init__(self, dim: int | None = None):
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.softmin(input, self.dim)
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}"
+
+
+class Softmax2d(Module):
+    """softmax over the channels of each pixel: (N, C, H, W) or (C, H, W), shape kept."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.dim() not in (3, 4):
+            raise ValueError(wrong("Softmax2d", "input", "shape (N, C, H, W) or (C, H, W)", tuple(input.shape)))
+        return F.softmax(input, -3)
 
 
 class LogSoftmax(Module):

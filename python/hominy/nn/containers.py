@@ -1,4 +1,5 @@
-"""Modules that hold modules: Sequential, ModuleList, ModuleDict."""
+"""Modules that hold modules (Sequential, ModuleList, ModuleDict) and modules that hold parameters (ParameterList,
+ParameterDict)."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from typing import Any, TypeVar, overload
 from ..tensor import Tensor
 from ..utils.arguments import wrong
 from .module import MODULE, Module
+from .parameter import Parameter
 
 S = TypeVar("S", bound="_ModuleSequence")
 
@@ -76,6 +78,15 @@ class _ModuleSequence(Module):
         self._renumber(modules)
         return self
 
+    def pop(self, index: int = -1) -> Module:
+        """Take out and return the module at `index`."""
+        module = self[index]
+        del self[index]
+        return module
+
+    def __iadd__(self: S, modules: Iterable[Module]) -> S:
+        return self.extend(modules)
+
     def _like(self: S, modules: dict[str, Module]) -> S:
         raise NotImplementedError
 
@@ -104,6 +115,9 @@ class Sequential(_ModuleSequence):
     def _like(self, modules: dict[str, Module]) -> Sequential:
         return type(self)(modules)
 
+    def __add__(self, other: Sequential) -> Sequential:
+        return Sequential(*self, *other)
+
 
 class ModuleList(_ModuleSequence):
     """A list of modules, registered; it has no forward of its own."""
@@ -115,17 +129,8 @@ class ModuleList(_ModuleSequence):
     def _like(self, modules: dict[str, Module]) -> ModuleList:
         return type(self)(modules.values())
 
-    def __iadd__(self, modules: Iterable[Module]) -> ModuleList:
-        return self.extend(modules)
-
     def __add__(self, other: Iterable[Module]) -> ModuleList:
         return ModuleList([*self, *other])
-
-    def pop(self, index: int = -1) -> Module:
-        """Take out and return the module at `index`."""
-        module = self[index]
-        del self[index]
-        return module
 
     def _child_reprs(self) -> list[tuple[str, str]]:
         """Runs of equal modules as one line, as PyTorch prints them: (0-2): 3 x Linear(...)."""
@@ -195,3 +200,156 @@ class ModuleDict(Module):
         """Add or replace the modules of a mapping, or of (name, module) pairs."""
         for name, module in modules.items() if isinstance(modules, (Mapping, ModuleDict)) else modules:
             self.add_module(name, module)
+
+
+def _parameter(value: Any) -> Any:
+    """A tensor as a parameter; anything else, which the containers hold too, as it is."""
+    return Parameter(value) if isinstance(value, Tensor) and not isinstance(value, Parameter) else value
+
+
+def _value_text(value: Any) -> str:
+    if not isinstance(value, Tensor):
+        return f"Object of type: {type(value).__name__}"
+    size = "x".join(map(str, value.shape))
+    return f"Parameter containing: [{value.dtype} of size {size}]"
+
+
+class ParameterList(Module):
+    """A list of parameters, registered as "0", "1", ...; tensors become parameters, and other values are kept as they
+    are. It has no forward of its own."""
+
+    def __init__(self, values: Iterable[Any] | None = None):
+        super().__init__()
+        self._size = 0
+        self.extend(values or ())
+
+    def _name(self, index: int) -> str:
+        place = operator.index(index)
+        if not -self._size <= place < self._size:
+            raise IndexError(wrong("ParameterList", "index", f"an index of {self._size} parameters", index))
+        return str(place % self._size)
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter([self.__dict__[str(place)] for place in range(self._size)])
+
+    def __contains__(self, value: object) -> bool:
+        return any(own is value for own in self)
+
+    @overload
+    def __getitem__(self, index: slice) -> ParameterList: ...
+    @overload
+    def __getitem__(self, index: int) -> Any: ...
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return ParameterList(list(self)[index])
+        return self.__dict__[self._name(index)]
+
+    def __setitem__(self, index: int, value: Any) -> None:
+        setattr(self, self._name(index), _parameter(value))
+
+    def append(self, value: Any) -> ParameterList:
+        """Add `value` at the end; returns self."""
+        self._size += 1
+        self[-1] = value
+        return self
+
+    def extend(self, values: Iterable[Any]) -> ParameterList:
+        """Append each of `values`; returns self."""
+        for value in list(values):
+            self.append(value)
+        return self
+
+    def __iadd__(self, values: Iterable[Any]) -> ParameterList:
+        return self.extend(values)
+
+    def pop(self, index: int = -1) -> Any:
+        """Take out and return the value at `index`."""
+        values = list(self)
+        value = values.pop(index)
+        for place in range(self._size):
+            delattr(self, str(place))
+        self._size = 0
+        self.extend(values)
+        return value
+
+    def _child_reprs(self) -> list[tuple[str, str]]:
+        return [(str(place), _value_text(value)) for place, value in enumerate(self)]
+
+
+class ParameterDict(Module):
+    """Parameters by name, in the order of insertion; tensors become parameters, and other values are kept as they are.
+    It has no forward of its own.
+
+    The names may be any without a dot that are not attributes of the class, since they become attributes.
+    """
+
+    def __init__(self, parameters: Mapping[str, Any] | Iterable[tuple[str, Any]] | None = None):
+        super().__init__()
+        self._keys: dict[str, None] = {}
+        self.update(parameters or {})
+
+    def keys(self) -> list[str]:
+        return list(self._keys)
+
+    def values(self) -> list[Any]:
+        return [self.__dict__[name] for name in self._keys]
+
+    def items(self) -> list[tuple[str, Any]]:
+        return [(name, self.__dict__[name]) for name in self._keys]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The value of that name, or `default`."""
+        return self.__dict__[name] if name in self._keys else default
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._keys
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._keys:
+            raise KeyError(wrong("ParameterDict", "name", "one of " + ", ".join(map(repr, self._keys)), name))
+        return self.__dict__[name]
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if name not in self._keys:
+            self._check_name(name)
+        setattr(self, name, _parameter(value))
+        self._keys[name] = None
+
+    def __delitem__(self, name: str) -> None:
+        self.pop(name)
+
+    def setdefault(self, name: str, default: Any = None) -> Any:
+        """The value of that name, which is `default` from now on where there was none."""
+        if name not in self._keys:
+            self[name] = default
+        return self[name]
+
+    def pop(self, name: str) -> Any:
+        """Take out and return the value of that name."""
+        value = self[name]
+        del self._keys[name]
+        delattr(self, name)
+        return value
+
+    def clear(self) -> None:
+        """Take out every value."""
+        for name in self.keys():
+            self.pop(name)
+
+    def update(self, parameters: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> None:
+        """Add or replace the values of a mapping, or of (name, value) pairs."""
+        pairs = parameters.items() if isinstance(parameters, (Mapping, ParameterDict)) else parameters
+        for name, value in pairs:
+            self[name] = value
+
+    def _child_reprs(self) -> list[tuple[str, str]]:
+        return [(name, _value_text(value)) for name, value in self.items()]

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..autograd import no_grad
 from ..tensor import Tensor
-from ..utils.arguments import choice, number, wrong
+from ..utils.arguments import choice, integer, number, wrong
 
 LINEAR_GAINS = ("linear", "sigmoid", *(f"conv{transposed}{n}d" for transposed in ("", "_transpose") for n in (1, 2, 3)))
 
@@ -111,6 +111,58 @@ def eye_(tensor: Tensor) -> Tensor:
         raise ValueError(wrong("eye_", "tensor", "2 dimensions", tuple(tensor.shape)))
     with no_grad():
         return tensor.copy_(from_numpy(np.eye(*tensor.shape, dtype=np.float32)))
+
+
+def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
+    """Convolution weights (out, in, *window) that pass their input on: a 1 in the middle of the window, channel by
+    channel, in each of `groups` groups of outputs; 0 elsewhere.
+
+    Raises:
+        ValueError: other than 3 to 5 dimensions, or outputs that `groups` does not divide.
+    """
+    import numpy as np
+
+    from ..creation import from_numpy
+
+    shape = tuple(tensor.shape)
+    if len(shape) not in (3, 4, 5):
+        raise ValueError(wrong("dirac_", "tensor", "3 to 5 dimensions", shape))
+    groups = integer("dirac_", "groups", groups)
+    if shape[0] % groups:
+        raise ValueError(wrong("dirac_", "groups", f"a divisor of {shape[0]}", groups))
+    outputs = shape[0] // groups
+    values = np.zeros(shape, np.float32)
+    middle = tuple(size // 2 for size in shape[2:])
+    for group in range(groups):
+        for channel in range(min(outputs, shape[1])):
+            values[group * outputs + channel, channel][middle] = 1.0
+    with no_grad():
+        return tensor.copy_(from_numpy(values))
+
+
+def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Any = None) -> Tensor:
+    """A matrix, normal with mean 0 and deviation std, of which in each column the part `sparsity` is 0, rounded up.
+    Martens, 2010.
+
+    Raises:
+        ValueError: not 2 dimensions, or a part outside [0, 1].
+    """
+    import numpy as np
+
+    from ..creation import from_numpy
+    from ..random import rand, randn
+
+    shape = tuple(tensor.shape)
+    if len(shape) != 2:
+        raise ValueError(wrong("sparse_", "tensor", "2 dimensions", shape))
+    sparsity, std = number("sparse_", "sparsity", sparsity, low=0.0), number("sparse_", "std", std, low=0.0)
+    if sparsity > 1.0:
+        raise ValueError(wrong("sparse_", "sparsity", "a number in [0, 1]", sparsity))
+    values = randn(shape, generator=generator).numpy().astype(np.float64) * std
+    order = np.argsort(rand(shape, generator=generator).numpy(), axis=0)
+    np.put_along_axis(values, order[: math.ceil(sparsity * shape[0])], 0.0, axis=0)
+    with no_grad():
+        return tensor.copy_(from_numpy(values))
 
 
 def _fans(where: str, tensor: Tensor) -> tuple[int, int]:

@@ -8,7 +8,6 @@ nothing can go stale.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
@@ -16,9 +15,10 @@ import numpy as np
 
 from ..autograd import no_grad
 from ..creation import from_numpy
-from ..dtypes import category, float32, float64, normalize_dtype
-from ..tensor import Tensor
-from ..utils.arguments import wrong
+from ..dtypes import category, float16, float32, float64, normalize_dtype
+from ..tensor import RemovableHandle, Tensor
+from ..utils.arguments import choice, wrong
+from .backward_hooks import BackwardWatch
 from .parameter import Parameter
 
 PARAMETER, BUFFER, UNSAVED_BUFFER, MODULE = "parameter", "buffer", "buffer that is not saved", "module"
@@ -32,31 +32,20 @@ class IncompatibleKeys(NamedTuple):
     missing_keys: list[str]
     unexpected_keys: list[str]
 
-
-class RemovableHandle:
-    """Returned where a hook is registered; `remove()` takes the hook away, once or many times."""
-
-    _identifiers = itertools.count()
-
-    def __init__(self, hooks: dict[int, Any]):
-        self._hooks, self._identifier = hooks, next(self._identifiers)
-
-    def remove(self) -> None:
-        self._hooks.pop(self._identifier, None)
-
-    def __enter__(self) -> RemovableHandle:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.remove()
+    def __repr__(self) -> str:
+        if not self.missing_keys and not self.unexpected_keys:
+            return "<All keys matched successfully>"
+        return f"IncompatibleKeys(missing_keys={self.missing_keys}, unexpected_keys={self.unexpected_keys})"
 
 
 class Hooks:
-    """The forward hooks of one module: identifier -> (function, whether it takes keyword arguments too)."""
+    """The hooks of one module: number -> (function, whether it takes keyword arguments too)."""
 
     def __init__(self) -> None:
         self.before: dict[int, tuple[Callable[..., Any], bool]] = {}
         self.after: dict[int, tuple[Callable[..., Any], bool]] = {}
+        self.before_backward: dict[int, tuple[Callable[..., Any], bool]] = {}
+        self.after_backward: dict[int, tuple[Callable[..., Any], bool]] = {}
 
 
 def _forward_missing(self: Module, *inputs: Any, **keywords: Any) -> Any:
@@ -122,17 +111,22 @@ class Module:
         object.__delattr__(self, name)
         self._registry.pop(name, None)
 
-    def _register(self, name: str, value: Any, kind: str, expected: type) -> None:
-        """Store `value` (or None, to be filled later) as this module's `name`; a name is taken only once."""
+    def _check_name(self, name: str) -> None:
+        """That `name` can become the name of a parameter, buffer or module."""
         where = type(self).__name__
-        if "_registry" not in self.__dict__:
-            raise AttributeError(f"[{where}] {name}: expected super().__init__() to be called first, got {kind} before")
         if not isinstance(name, str):
             raise TypeError(wrong(where, "name", "a string", name))
         if not name or "." in name:
             raise KeyError(wrong(where, "name", "a name without a dot", name))
         if hasattr(self, name) and name not in self._registry:
             raise KeyError(wrong(where, "name", "a name that is not an attribute yet", name))
+
+    def _register(self, name: str, value: Any, kind: str, expected: type) -> None:
+        """Store `value` (or None, to be filled later) as this module's `name`; a name is taken only once."""
+        where = type(self).__name__
+        if "_registry" not in self.__dict__:
+            raise AttributeError(f"[{where}] {name}: expected super().__init__() to be called first, got {kind} before")
+        self._check_name(name)
         if value is not None and not isinstance(value, expected):
             raise TypeError(f"[{where}] {name}: expected a {expected.__name__} or None, got {type(value).__name__}")
         if self._registry.get(name) != kind:
@@ -162,6 +156,11 @@ class Module:
                 raise AttributeError(wrong(type(self).__name__, "target", "the path of a submodule", target))
             module = module.__dict__[name]
         return module
+
+    def set_submodule(self, target: str, module: Module) -> None:
+        """Put `module` at a dotted path, in place of what is there."""
+        path, _, name = target.rpartition(".")
+        setattr(self.get_submodule(path), name, module)
 
     def _get(self, target: str, kinds: tuple[str, ...]) -> Any:
         path, _, name = target.rpartition(".")
@@ -285,19 +284,29 @@ class Module:
             elif parameter.grad is not None:
                 parameter.grad = parameter.grad.detach().zero_()
 
-    def to(self: M, target: Any = None, dtype: Any = None) -> M:
-        """Cast the floating-point parameters and buffers, in place: `to(hominy.float64)`; `to("cpu")` changes nothing.
+    def to(self: M, *args: Any, device: Any = None, dtype: Any = None, non_blocking: bool = False) -> M:
+        """Cast the floating-point parameters and buffers, in place: `to(hominy.float64)`, `to("cpu", hominy.float64)`,
+        or `to(tensor)` for that tensor's dtype. The device is "cpu", which changes nothing.
 
         The parameters stay the same objects, so an optimizer that holds them goes on working. Integer and bool buffers
         keep their dtype.
         """
-        if dtype is None and target != "cpu":
-            dtype = target
+        where = f"{type(self).__name__}.to"
+        for value in args:
+            if isinstance(value, Tensor):
+                dtype = value.dtype
+            elif value is None or (isinstance(value, str) and value == "cpu"):
+                continue
+            elif dtype is None:
+                dtype = value
+            else:
+                raise TypeError(wrong(where, "device, dtype", '"cpu" and one dtype', args))
+        choice(where, "device", device, (None, "cpu"))
         if dtype is None:
             return self
         dtype = normalize_dtype(dtype)
         if category(dtype) != 2:
-            raise TypeError(wrong(f"{type(self).__name__}.to", "dtype", "a floating-point dtype", str(dtype)))
+            raise TypeError(wrong(where, "dtype", "a floating-point dtype", str(dtype)))
         for module in self.modules():
             for name, kind in module._registry.items():
                 value = module.__dict__[name]
@@ -321,6 +330,22 @@ class Module:
         """Cast floating-point parameters and buffers to float64."""
         return self.to(float64)
 
+    def half(self: M) -> M:
+        """Cast floating-point parameters and buffers to float16, a storage type: layers compute in float32 or more."""
+        return self.to(float16)
+
+    def bfloat16(self: M) -> M:
+        """Cast floating-point parameters and buffers to bfloat16, a storage type (needs the ml_dtypes package)."""
+        return self.to("bfloat16")
+
+    def type(self: M, dst_type: Any) -> M:
+        """Cast floating-point parameters and buffers to `dst_type`."""
+        return self.to(dtype=dst_type)
+
+    def cpu(self: M) -> M:
+        """The module itself: it is on the CPU."""
+        return self
+
     # ---- hooks ------------------------------------------------------------------------------------------------------
 
     def register_forward_pre_hook(
@@ -341,17 +366,30 @@ class Module:
         """
         return self._register_hook("after", hook, prepend, with_kwargs)
 
+    def register_full_backward_pre_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
+        """Call `hook(module, grad_output)` when the gradients of forward's outputs are known, a tuple with None where
+        there is none; what it returns, if not None, replaces them."""
+        return self._register_hook("before_backward", hook, prepend, False)
+
+    def register_full_backward_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
+        """Call `hook(module, grad_input, grad_output)` when the gradients of forward's positional inputs are known,
+        tuples with None where there is none; what it returns, if not None, replaces those of the inputs.
+
+        Where no input requires grad, it is called once the outputs' gradients are known, with None for the inputs.
+        """
+        return self._register_hook("after_backward", hook, prepend, False)
+
     def _register_hook(self, moment: str, hook: Any, prepend: bool, with_kwargs: bool) -> RemovableHandle:
         if not callable(hook):
             raise TypeError(wrong(type(self).__name__, "hook", "a function", hook))
         if self._hooks is None:
             self._hooks = Hooks()
         hooks = getattr(self._hooks, moment)
-        handle = RemovableHandle(hooks)
-        entries = list(hooks.items())
-        hooks.clear()
-        entries.insert(0 if prepend else len(entries), (handle._identifier, (hook, with_kwargs)))
-        hooks.update(entries)
+        earlier = dict(hooks)
+        handle = RemovableHandle(hooks, (hook, with_kwargs))
+        if prepend:
+            for key in earlier:  # behind the new one, in their order
+                hooks[key] = hooks.pop(key)
         return handle
 
     def _call_with_hooks(self, hooks: Hooks, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
@@ -365,12 +403,15 @@ class Module:
                 inputs, keywords = result
             else:
                 raise RuntimeError(wrong("forward pre-hook", "result", "None or (inputs, keywords)", result))
+        watch = BackwardWatch(self, hooks) if hooks.before_backward or hooks.after_backward else None
+        if watch is not None:
+            inputs = watch.inputs(inputs)
         output = self.forward(*inputs, **keywords)
         for hook, with_kwargs in list(hooks.after.values()):
             result = hook(self, inputs, keywords, output) if with_kwargs else hook(self, inputs, output)
             if result is not None:
                 output = result
-        return output
+        return output if watch is None else watch.outputs(output)
 
     # ---- state ------------------------------------------------------------------------------------------------------
 
@@ -479,6 +520,8 @@ def _as_tensor(value: Any) -> Tensor:
     """A tensor as it is; an array of any framework through NumPy, copied (it may be read-only)."""
     if isinstance(value, Tensor):
         return value
+    if hasattr(value, "detach"):  # another framework's parameter
+        value = value.detach()
     if not hasattr(value, "__array__"):
         raise TypeError(type(value).__name__)
     return from_numpy(np.asarray(value).copy())

@@ -17,8 +17,64 @@ def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
     return [parameter.grad for parameter in parameters if parameter.grad is not None]
 
 
+def get_total_norm(
+    tensors: Tensor | Iterable[Tensor],
+    norm_type: float = 2.0,
+    error_if_nonfinite: bool = False,
+    foreach: bool | None = None,
+) -> Tensor:
+    """The norm of all tensors together, as if they were one vector.
+
+    Args:
+        norm_type: p of the p-norm, above 0; math.inf for the largest magnitude.
+        error_if_nonfinite: raise where the norm is NaN or infinite.
+        foreach: accepted for the sake of ported code.
+
+    Returns:
+        A 0-d tensor of the first tensor's dtype; the sum over tensors is in float64.
+    """
+    return _total_norm("get_total_norm", "tensors", tensors, norm_type, error_if_nonfinite)
+
+
+def _total_norm(
+    where: str, argument: str, tensors: Tensor | Iterable[Tensor], norm_type: float, error_if_nonfinite: bool
+) -> Tensor:
+    norm_type = math.inf if norm_type == math.inf else number(where, "norm_type", norm_type, low=0.0)
+    if norm_type == 0.0:
+        raise ValueError(wrong(where, "norm_type", "a number above 0", norm_type))
+    tensors = [tensors] if isinstance(tensors, Tensor) else list(tensors)
+    if not tensors:
+        return tensor(0.0)
+    with no_grad():
+        if norm_type == math.inf:
+            largest = [value.abs().amax().item() for value in tensors if value.numel()]
+            total = math.nan if any(map(math.isnan, largest)) else max(largest, default=0.0)
+        elif norm_type == 2.0:
+            total = math.sqrt(sum(value.square().sum().item() for value in tensors))
+        else:
+            total = sum((value.abs() ** norm_type).sum().item() for value in tensors) ** (1.0 / norm_type)
+    if error_if_nonfinite and not math.isfinite(total):
+        raise RuntimeError(wrong(where, argument, "values of a finite norm", total))
+    return tensor(total, dtype=tensors[0].dtype)
+
+
+def clip_grads_with_norm_(
+    parameters: Tensor | Iterable[Tensor], max_norm: float, total_norm: Tensor, foreach: bool | None = None
+) -> None:
+    """Scale all gradients by max_norm / (total_norm + 1e-6), where that is below 1."""
+    factor = number("clip_grads_with_norm_", "max_norm", max_norm, low=0.0) / (float(total_norm) + 1e-6)
+    if not factor >= 1.0:  # a NaN passes here, and reaches the gradients, as in PyTorch
+        with no_grad():
+            for gradient in _gradients(parameters):
+                gradient.mul_(factor)
+
+
 def clip_grad_norm_(
-    parameters: Tensor | Iterable[Tensor], max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False
+    parameters: Tensor | Iterable[Tensor],
+    max_norm: float,
+    norm_type: float = 2.0,
+    error_if_nonfinite: bool = False,
+    foreach: bool | None = None,
 ) -> Tensor:
     """Scale all gradients by one factor so that the norm of all of them together is at most `max_norm`.
 
@@ -27,35 +83,20 @@ def clip_grad_norm_(
     Args:
         norm_type: p of the p-norm, above 0; math.inf for the largest magnitude.
         error_if_nonfinite: raise instead of scaling by the factor that a NaN or infinite norm gives.
+        foreach: accepted for the sake of ported code.
 
     Returns:
         The norm before clipping, a 0-d tensor of the first gradient's dtype. The sum over tensors is in float64.
     """
-    max_norm = number("clip_grad_norm_", "max_norm", max_norm, low=0.0)
-    norm_type = math.inf if norm_type == math.inf else number("clip_grad_norm_", "norm_type", norm_type, low=0.0)
-    if norm_type == 0.0:
-        raise ValueError(wrong("clip_grad_norm_", "norm_type", "a number above 0", norm_type))
-    gradients = _gradients(parameters)
-    if not gradients:
-        return tensor(0.0)
-    with no_grad():
-        if norm_type == math.inf:
-            largest = [gradient.abs().amax().item() for gradient in gradients if gradient.numel()]
-            total = math.nan if any(map(math.isnan, largest)) else max(largest, default=0.0)
-        elif norm_type == 2.0:
-            total = math.sqrt(sum(gradient.square().sum().item() for gradient in gradients))
-        else:
-            total = sum((gradient.abs() ** norm_type).sum().item() for gradient in gradients) ** (1.0 / norm_type)
-        if error_if_nonfinite and not math.isfinite(total):
-            raise RuntimeError(wrong("clip_grad_norm_", "parameters", "gradients of a finite norm", total))
-        factor = max_norm / (total + 1e-6)
-        if not factor >= 1.0:  # a NaN passes here, and reaches the gradients, as in PyTorch
-            for gradient in gradients:
-                gradient.mul_(factor)
-        return tensor(total, dtype=gradients[0].dtype)
+    where = "clip_grad_norm_"
+    max_norm = number(where, "max_norm", max_norm, low=0.0)
+    parameters = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+    total = _total_norm(where, "parameters", _gradients(parameters), norm_type, error_if_nonfinite)
+    clip_grads_with_norm_(parameters, max_norm, total)
+    return total
 
 
-def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:
+def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float, foreach: bool | None = None) -> None:
     """Clamp every element of every gradient to [-clip_value, clip_value]."""
     clip_value = number("clip_grad_value_", "clip_value", clip_value, low=0.0)
     with no_grad():

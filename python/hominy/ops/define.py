@@ -7,16 +7,19 @@ else is derived: `hominy.<name>`, `Tensor.<name>`, `hominy.nn.functional.<name>`
 
 from __future__ import annotations
 
+import functools
 from operator import index as operator_index
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..autograd import Operator, TensorBase
+from ..autograd import Operator, TensorBase, wrap
+from ..dtypes import get_default_dtype
 
 REGISTRY: dict[str, Operator] = {}
 FUNCTIONAL: set[str] = set()  # names that nn.functional offers
 COMPOSED: dict[str, Any] = {}  # plain functions made of operators, offered by nn.functional
+FUNCTIONS: dict[str, Any] = {}  # public plain functions made of operators: hominy.<name>, and methods of `input`
 HIDDEN: set[str] = set()  # names that are not hominy.<name>: functional only, or helpers of gradients
 
 
@@ -41,6 +44,68 @@ def functional(function: Any) -> Any:
     """Offer a plain function, made of operators, in nn.functional."""
     COMPOSED[function.__name__] = function
     return function
+
+
+def as_tensor(name: str, argument: str, value: Any) -> Any:
+    """`value` itself when it is a tensor; an array or a number as one.
+
+    Raises:
+        TypeError: anything else.
+    """
+    if isinstance(value, TensorBase):
+        return value
+    if isinstance(value, np.ndarray):
+        return wrap(require_array(name, argument, value))
+    if isinstance(value, (bool, int, float, np.generic)):
+        return wrap(np.asarray(value, get_default_dtype() if type(value) is float else None))
+    raise TypeError(f"[{name}] {argument}: expected a tensor or an array, got {type(value).__name__}")
+
+
+class ValuesIndices(NamedTuple):
+    """What `max`, `sort`, `topk` and the like return."""
+
+    values: Any
+    indices: Any
+
+
+NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim", "x": "input", "a": "input", "b": "other"}
+
+
+def composed(function: Any = None, *, functional: bool = False, name: str = "") -> Any:
+    """Offer a plain function, made of operators, as `hominy.<name>`; as a tensor method, too, when its first parameter
+    is `input`, which then always comes as a tensor. NumPy's `axis` and `keepdims` are taken for `dim` and `keepdim`."""
+    if function is None:
+        return lambda function: composed(function, functional=functional, name=name)
+    name = name or function.__name__.rstrip("_")
+    code = function.__code__
+    parameters = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    of_input = bool(parameters) and parameters[0] == "input"
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if kwargs:
+            for ours, torchs in NUMPY_NAMES.items():
+                if ours in kwargs and ours not in parameters and torchs in parameters and torchs not in kwargs:
+                    kwargs[torchs] = kwargs.pop(ours)
+        if of_input:
+            if args:
+                if not isinstance(args[0], TensorBase):
+                    args = (as_tensor(name, "input", args[0]), *args[1:])
+            elif "input" in kwargs:
+                kwargs["input"] = as_tensor(name, "input", kwargs["input"])
+        try:
+            return function(*args, **kwargs)
+        except TypeError as error:
+            if error.__traceback__ is not None and error.__traceback__.tb_next is None:  # the call itself is wrong
+                raise TypeError(f"[{name}] {error}") from None
+            raise
+
+    call.__name__ = name
+    call.of_input = of_input  # type: ignore[attr-defined]
+    FUNCTIONS[name] = call
+    if functional:
+        COMPOSED[name] = call
+    return call
 
 
 def scalar(name: str, argument: str, value: Any) -> float:

@@ -187,7 +187,7 @@ def floor_divide(input, other, out=None):
 
 def _share(grad, input, other, wins):
     """`grad` where `wins(input, other)`, half of it where they are equal."""
-    return where(equal(input, other), grad * 0.5, where(wins(input, other), grad, 0.0))
+    return where(eq(input, other), grad * 0.5, where(wins(input, other), grad, 0.0))
 
 
 add.gradient(input=lambda grad: grad, other=lambda grad: grad)
@@ -206,7 +206,7 @@ def _power_base_gradient(grad, input, exponent):
         if exponent == 2:
             return grad * input * 2.0
         return grad * (float(exponent) * pow(input, exponent - 1))
-    return where(equal(exponent, 0), 0.0, grad * (exponent * pow(input, exponent - 1)))
+    return where(eq(exponent, 0), 0.0, grad * (exponent * pow(input, exponent - 1)))
 
 
 def _power_exponent_gradient(grad, output, input, exponent):
@@ -215,7 +215,7 @@ def _power_exponent_gradient(grad, output, input, exponent):
         return (
             grad * (output * float(np.log(input))) if input else where(greater_equal(exponent, 0), 0.0, grad * output)
         )
-    flat = equal(input, 0) & greater_equal(exponent, 0)
+    flat = eq(input, 0) & greater_equal(exponent, 0)
     return where(flat, 0.0, grad * (output * log(where(flat, 1.0, input))))
 
 
@@ -228,6 +228,7 @@ minimum.gradient(
     input=lambda grad, input, other: _share(grad, input, other, less),
     other=lambda grad, input, other: _share(grad, input, other, greater),
 )
+floor_divide.gradient(input=lambda grad: grad * 0.0, other=lambda grad: grad * 0.0)
 remainder.gradient(
     input=lambda grad: grad,
     other=lambda grad, input, other: negative(grad * floor(divide(input, other))),
@@ -243,7 +244,7 @@ def _compare(kernel: str, input: Any, other: Any) -> Any:
 
 
 @operator(direct="equal")
-def equal(input, other):
+def eq(input, other):
     """input == other, elementwise."""
     return _compare("equal", input, other)
 

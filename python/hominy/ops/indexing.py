@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from .define import normalize_axis, operator, require_array
+from .shape import broadcast_to
 
 
 @operator(view=True)
@@ -14,7 +15,10 @@ def getitem(input, index):
     """input[index]."""
     array = require_array("getitem", "input", input)
     index = _checked_index("getitem", array, index)
-    result = array[index]
+    try:
+        result = array[index]
+    except IndexError as error:
+        raise IndexError(f"[getitem] index: {error}") from None
     return result if isinstance(result, np.ndarray) else np.asarray(result, array.dtype)
 
 
@@ -56,12 +60,16 @@ def setitem(input, index, value, out=None):
     """input with value at index; with `out` (input itself), in place."""
     array = require_array("setitem", "input", input)
     result = array.copy() if out is None else out
-    target = result[_checked_index("setitem", array, index)]
+    place = _checked_index("setitem", array, index)
+    try:
+        target = result[place]
+    except IndexError as error:
+        raise IndexError(f"[setitem] index: {error}") from None
     try:
         if isinstance(value, np.ndarray):
             value = np.broadcast_to(value.reshape(value.shape[value.ndim - target.ndim :])
                                     if value.ndim > target.ndim else value, target.shape)  # fmt: skip
-        result[_checked_index("setitem", array, index)] = value
+        result[place] = value
     except ValueError:
         raise ValueError(
             f"[setitem] value: expected a shape that broadcasts to {target.shape}, got {np.shape(value)}"
@@ -87,10 +95,10 @@ def assign(input, source, out=None):
 
 
 @operator(public=False)
-def index_add(input_shape, index, value):
+def accumulate_at(input_shape, index, value):
     """Zeros of input_shape to which value is added at index, repeated places adding up: indexing's transpose."""
     result = np.zeros(input_shape, value.dtype)
-    place = _checked_index("index_add", result, index)
+    place = _checked_index("accumulate_at", result, index)
     if any(isinstance(part, np.ndarray) and part.dtype.kind != "b" for part in place):
         np.add.at(result, place, value)
     else:
@@ -99,9 +107,9 @@ def index_add(input_shape, index, value):
 
 
 @operator(public=False)
-def scatter(values, dim, indices, size):
+def place_along(values, dim, indices, size):
     """Zeros, `size` along dim, with values put at indices along it."""
-    array = require_array("scatter", "values", values)
+    array = require_array("place_along", "values", values)
     result = np.zeros(array.shape[:dim] + (size,) + array.shape[dim + 1 :], array.dtype)
     np.put_along_axis(result, indices, array, dim)
     return result
@@ -111,9 +119,14 @@ def scatter(values, dim, indices, size):
 def gather(input, dim, index):
     """out[i][j] = input[index[i][j]][j] for dim 0, and so on."""
     array, places = require_array("gather", "input", input), require_array("gather", "index", index)
-    _require_dimensions("gather", array)
     axis = normalize_axis("gather", dim, array.ndim)
+    if array.ndim == 0:
+        array = array.reshape(1)
+        if places.ndim == 0:
+            return gather.forward(array, 0, places.reshape(1)).reshape(())
     _require_range("gather", places, array.shape[axis])
+    if places.size == 0:
+        return np.empty(places.shape, array.dtype)
     if places.ndim != array.ndim:
         raise ValueError(f"[gather] index: expected {array.ndim} dimensions, got shape {places.shape}")
     if any(size > array.shape[i] for i, size in enumerate(places.shape) if i != axis):
@@ -128,17 +141,13 @@ def gather(input, dim, index):
 def index_select(input, dim, index):
     """The entries of input at the integers index along dim."""
     array, places = require_array("index_select", "input", input), require_array("index_select", "index", index)
-    _require_dimensions("index_select", array)
     axis = normalize_axis("index_select", dim, array.ndim)
+    if array.ndim == 0:
+        return index_select.forward(array.reshape(1), 0, places).reshape(())
     if places.ndim > 1:
         raise ValueError(f"[index_select] index: expected 1 dimension, got shape {places.shape}")
     _require_range("index_select", places, array.shape[axis])
     return array.take(places.reshape(-1), axis, mode="clip")  # the range is checked; clip spares take its buffer
-
-
-def _require_dimensions(name: str, array: np.ndarray) -> None:
-    if array.ndim == 0:
-        raise ValueError(f"[{name}] input: expected at least 1 dimension, got a 0-d tensor")
 
 
 def _require_range(name: str, indices: np.ndarray, size: int) -> None:
@@ -150,26 +159,32 @@ def _require_range(name: str, indices: np.ndarray, size: int) -> None:
             raise IndexError(f"[{name}] index: expected integers in [0, {size}), got {low if low < 0 else high}")
 
 
-getitem.gradient(input=lambda grad, shape_of_input, index: index_add(shape_of_input, index, grad))
-index_add.gradient(value=lambda grad, index: grad[index])
+getitem.gradient(input=lambda grad, shape_of_input, index: accumulate_at(shape_of_input, index, grad))
+accumulate_at.gradient(value=lambda grad, index: grad[index])
 setitem.gradient(
     input=lambda grad, index: setitem(grad, index, 0.0),
     value=lambda grad, index: grad[index],
 )
 assign.gradient(source=lambda grad: grad)
-scatter.gradient(values=lambda grad, dim, indices: gather(grad, dim, indices))
+place_along.gradient(values=lambda grad, dim, indices: gather(grad, dim, indices))
 
 
 def _gather_gradient(grad, shape_of_input, dim, index):
     axis = normalize_axis("gather", dim, len(shape_of_input))
+    if not shape_of_input:
+        return grad.sum()
+    if not grad.numel():
+        return broadcast_to(grad.sum(), shape_of_input)
     places = list(np.ogrid[tuple(slice(size) for size in grad.shape)])
     places[axis] = index
-    return index_add(shape_of_input, tuple(places), grad)
+    return accumulate_at(shape_of_input, tuple(places), grad)
 
 
 def _index_select_gradient(grad, shape_of_input, dim, index):
     axis = normalize_axis("index_select", dim, len(shape_of_input))
-    return index_add(shape_of_input, (slice(None),) * axis + (index.reshape((-1,)),), grad)
+    if not shape_of_input:
+        return grad
+    return accumulate_at(shape_of_input, (slice(None),) * axis + (index.reshape((-1,)),), grad)
 
 
 gather.gradient(input=_gather_gradient)

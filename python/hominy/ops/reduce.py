@@ -9,8 +9,8 @@ import numpy as np
 from ..backends import run
 from ..dtypes import category
 from .define import normalize_axes, normalize_axis, operator, require_array
-from .elementwise import _stored_as, equal
-from .indexing import scatter
+from .elementwise import _stored_as, eq
+from .indexing import place_along
 from .shape import broadcast_to, permute, reshape, stack, unsqueeze
 
 
@@ -184,7 +184,7 @@ mean.gradient(input=_mean_gradient)
 
 
 def _extreme_gradient(grad, output, input, dim, keepdim):
-    hit = equal(input, _spread(output, input.shape, dim, keepdim)).to(grad.dtype)
+    hit = eq(input, _spread(output, input.shape, dim, keepdim)).to(grad.dtype)
     return hit * _spread(grad, input.shape, dim, keepdim) / sum(hit, dim, True)
 
 
@@ -201,7 +201,7 @@ def _picked_gradient(grad, output, input, dim, keepdim):
         return values
     if not keepdim:
         values, indices = unsqueeze(values, axis), unsqueeze(indices, axis)
-    return scatter(values, axis, indices, input.shape[axis])
+    return place_along(values, axis, indices, input.shape[axis])
 
 
 max.gradient(input=_picked_gradient)

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from ..backends import run
-from .define import normalize_axis, operator, require_floating
+from ..dtypes import normalize_dtype
+from .define import normalize_axis, operator, require_array, require_floating
 from .elementwise import _stored_as, as_float, exp
 
 
-def _softmax(kernel: str, input: Any, dim: Any) -> Any:
+def _softmax(kernel: str, input: Any, dim: Any, dtype: Any) -> Any:
+    if dtype is not None:
+        input = require_array(kernel, "input", input).astype(normalize_dtype(dtype), copy=False)
     array = as_float(kernel, input)
     if dim is None:
         raise TypeError(f"[{kernel}] dim: expected an integer, got None")
@@ -20,15 +23,16 @@ def _softmax(kernel: str, input: Any, dim: Any) -> Any:
 
 
 @operator(functional=True)
-def softmax(input, dim):
-    """exp(input) / sum(exp(input)) along dim, computed from the largest element so that nothing overflows."""
-    return _softmax("softmax", input, dim)
+def softmax(input, dim, dtype=None):
+    """exp(input) / sum(exp(input)) along dim, computed from the largest element so that nothing overflows; with dtype,
+    of input cast to it."""
+    return _softmax("softmax", input, dim, dtype)
 
 
 @operator(functional=True)
-def log_softmax(input, dim):
-    """log(softmax(input)) along dim, without its rounding."""
-    return _softmax("log_softmax", input, dim)
+def log_softmax(input, dim, dtype=None):
+    """log(softmax(input)) along dim, without its rounding; with dtype, of input cast to it."""
+    return _softmax("log_softmax", input, dim, dtype)
 
 
 def _softmax_backward(kernel: str, grad: Any, result: Any, dim: int) -> Any:

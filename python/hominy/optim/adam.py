@@ -9,8 +9,7 @@ from typing import Any
 from ..creation import zeros_like
 from ..ops.optimizer import adam_step
 from ..tensor import Tensor
-from ..utils.arguments import number, wrong
-from .optimizer import Optimizer, at
+from .optimizer import Optimizer, at, implementation_flags
 
 
 class Adam(Optimizer):
@@ -28,9 +27,9 @@ class Adam(Optimizer):
         params: tensors, or groups {"params": tensors, setting: value, ...}.
         lr, eps, weight_decay: finite, 0 or more. betas: both in [0, 1).
         maximize: climb instead of descending.
+        decoupled_weight_decay: decay as `AdamW`.
+        flags: PyTorch's choice of implementation; foreach and fused make no difference.
     """
-
-    decoupled = False  # whether weight decay acts on the value itself instead of the gradient
 
     def __init__(
         self,
@@ -42,7 +41,10 @@ class Adam(Optimizer):
         amsgrad: bool = False,
         *,
         maximize: bool = False,
+        decoupled_weight_decay: bool = False,
+        **flags: Any,
     ):
+        implementation_flags(type(self).__name__, flags)
         super().__init__(
             params,
             {
@@ -52,17 +54,13 @@ class Adam(Optimizer):
                 "weight_decay": weight_decay,
                 "amsgrad": amsgrad,
                 "maximize": maximize,
+                "decoupled_weight_decay": decoupled_weight_decay,
             },
         )
 
     def _check(self, group: dict[str, Any]) -> None:
-        where = type(self).__name__
-        for name in ("lr", "eps", "weight_decay"):
-            group[name] = number(where, name, group[name], low=0.0)
-        betas = group["betas"]
-        if not isinstance(betas, (tuple, list)) or len(betas) != 2:
-            raise TypeError(wrong(where, "betas", "two numbers", betas))
-        group["betas"] = tuple(number(where, f"betas[{i}]", beta, low=0.0, below=1.0) for i, beta in enumerate(betas))
+        self._check_not_negative(group, "lr", "eps", "weight_decay")
+        self._check_betas(group)
 
     def _update(self, group: dict[str, Any], parameters: list[Tensor], gradients: list[Tensor]) -> None:
         amsgrad = group["amsgrad"]
@@ -100,7 +98,7 @@ class Adam(Optimizer):
                 beta2,
                 epsilon,
                 decay,
-                self.decoupled,
+                group["decoupled_weight_decay"],
                 group["maximize"],
             )
             for state in kept:  # after the call: one that raised has not counted
@@ -113,8 +111,6 @@ class AdamW(Adam):
     Loshchilov and Hutter, 2017. Arguments as `Adam`.
     """
 
-    decoupled = True
-
     def __init__(
         self,
         params: Iterable[Any],
@@ -125,5 +121,16 @@ class AdamW(Adam):
         amsgrad: bool = False,
         *,
         maximize: bool = False,
+        **flags: Any,
     ):
-        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize)
+        super().__init__(
+            params,
+            lr,
+            betas,
+            eps,
+            weight_decay,
+            amsgrad,
+            maximize=maximize,
+            decoupled_weight_decay=True,
+            **flags,
+        )

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ..autograd import enable_grad, no_grad
+from ..creation import zeros_like
 from ..tensor import Tensor
-from ..utils.arguments import wrong
+from ..utils.arguments import number, wrong
 
 
 class Optimizer:
@@ -69,6 +70,29 @@ class Optimizer:
 
     def _check(self, group: dict[str, Any]) -> None:
         """Raise where a setting of `group` is out of range."""
+
+    def _check_not_negative(self, group: dict[str, Any], *names: str) -> None:
+        for name in names:
+            group[name] = number(type(self).__name__, name, group[name], low=0.0)
+
+    def _check_betas(self, group: dict[str, Any]) -> None:
+        where, betas = type(self).__name__, group["betas"]
+        if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+            raise TypeError(wrong(where, "betas", "two numbers", betas))
+        group["betas"] = tuple(number(where, f"betas[{i}]", beta, low=0.0, below=1.0) for i, beta in enumerate(betas))
+
+    def _states(self, parameters: list[Tensor], *names: str, **scalars: Any) -> list[dict[str, Any]]:
+        """The states of `parameters`; a tensor that one does not have yet is filled with zeros."""
+        states = []
+        for parameter in parameters:
+            state = self.state[parameter]
+            for name, value in scalars.items():
+                state.setdefault(name, value)
+            for name in names:
+                if state.get(name) is None:
+                    state[name] = zeros_like(parameter)
+            states.append(state)
+        return states
 
     def _update(self, group: dict[str, Any], parameters: list[Tensor], gradients: list[Tensor]) -> None:
         """Step those parameters of `group` that have gradients."""
@@ -162,6 +186,8 @@ class Optimizer:
         """A state's value as this optimizer keeps it: step counts as int, tensors copied, in the parameter's dtype."""
         if name == "step":
             return int(value)
+        if name == "mu_product":
+            return float(value)
         if not isinstance(value, Tensor):
             return value
         if tuple(value.shape) != tuple(parameter.shape):
@@ -182,3 +208,13 @@ def at(key: Any, keys: list[Any], *columns: list[Any]) -> tuple[list[Any], ...]:
     if keys.count(key) == len(keys):
         return columns
     return tuple([entry for entry, other in zip(column, keys, strict=True) if other == key] for column in columns)
+
+
+def implementation_flags(where: str, flags: Mapping[str, Any]) -> None:
+    """Check the arguments by which PyTorch chooses among its implementations of a step. One is here, fused:
+    `foreach` and `fused` make no difference, `capturable` and `differentiable` are refused."""
+    for name, value in flags.items():
+        if name not in ("foreach", "fused", "capturable", "differentiable"):
+            raise TypeError(f"{where}() got an unexpected keyword argument {name!r}")
+        if name in ("capturable", "differentiable") and value:
+            raise ValueError(wrong(where, name, "False", value))

@@ -10,7 +10,7 @@ from ..creation import zeros_like
 from ..ops.optimizer import sgd_step
 from ..tensor import Tensor
 from ..utils.arguments import number, wrong
-from .optimizer import Optimizer, at
+from .optimizer import Optimizer, at, implementation_flags
 
 
 class SGD(Optimizer):
@@ -27,6 +27,7 @@ class SGD(Optimizer):
         lr, momentum, weight_decay: finite, 0 or more. dampening: finite.
         nesterov: needs a momentum above 0 and no dampening.
         maximize: climb instead of descending.
+        flags: PyTorch's choice of implementation; foreach and fused make no difference.
     """
 
     def __init__(
@@ -39,7 +40,9 @@ class SGD(Optimizer):
         nesterov: bool = False,
         *,
         maximize: bool = False,
+        **flags: Any,
     ):
+        implementation_flags(type(self).__name__, flags)
         super().__init__(
             params,
             {
@@ -53,8 +56,7 @@ class SGD(Optimizer):
         )
 
     def _check(self, group: dict[str, Any]) -> None:
-        for name in ("lr", "momentum", "weight_decay"):
-            group[name] = number("SGD", name, group[name], low=0.0)
+        self._check_not_negative(group, "lr", "momentum", "weight_decay")
         group["dampening"] = number("SGD", "dampening", group["dampening"])
         if group["nesterov"] and not (group["momentum"] > 0.0 and group["dampening"] == 0.0):
             raise ValueError(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+import weakref
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any, Generic
 
 import numpy as np
 
-from ..arguments import integer, wrong
+from ..arguments import integer, number, wrong
 from .collate import default_collate, default_convert
 from .dataset import IterableDataset, Sample, Subset, TensorDataset, samples
 from .sampler import BatchSampler, RandomSampler, SequentialSampler, batches
@@ -22,14 +26,27 @@ class DataLoader(Generic[Sample]):
     A TensorDataset (or Subsets of one) is batched by one gather a tensor; a dataset with `__getitems__` is asked once a
     batch; any other gives its samples one by one. Then `collate_fn` makes them a batch.
 
+    With workers, processes make the batches ahead of the loop, in the same order; arrays come back in shared memory.
+    Each worker seeds hominy, `random` and `numpy.random` with one number a pass of `generator` plus its own number, so
+    that a run repeats. An exception in a worker is raised here with the worker's traceback, and the loop may go on; a
+    worker that is killed is a RuntimeError. When the loop ends, is left or is interrupted, the workers end, too.
+
     Args:
         batch_size: samples a batch; None yields the samples themselves.
         shuffle: a new random order each time, by hominy's generator or `generator`.
         sampler: indices in the order wanted, instead of `shuffle`.
         batch_sampler: lists of indices, instead of batch_size, shuffle, sampler and drop_last.
-        num_workers: 0; batches are made in this process.
+        num_workers: processes that make the batches; 0 makes them in this one.
         collate_fn: from a list of samples to a batch; `default_collate` if None.
+        pin_memory: accepted and ignored, as there is no device to copy to.
         drop_last: leave out a last batch that is not full.
+        timeout: seconds to wait for a batch of a worker; 0 waits as long as the worker lives.
+        worker_init_fn: called in each worker with its number, after seeding.
+        multiprocessing_context: a start method ("fork", "spawn", "forkserver") or context; Python's default if None.
+            Under "spawn" and "forkserver" the dataset and the functions are pickled.
+        prefetch_factor: batches that each worker makes ahead; 2 if None.
+        persistent_workers: keep the workers from one pass to the next, until the loader is collected.
+        in_order: must be True; batches come in the order of the sampler.
     """
 
     def __init__(
@@ -41,12 +58,19 @@ class DataLoader(Generic[Sample]):
         batch_sampler: Iterable[list[Any]] | None = None,
         num_workers: int = 0,
         collate_fn: Callable[[Any], Any] | None = None,
+        pin_memory: bool = False,
         drop_last: bool = False,
+        timeout: float = 0,
+        worker_init_fn: Callable[[int], Any] | None = None,
+        multiprocessing_context: Any = None,
         generator: Any = None,
+        *,
+        prefetch_factor: int | None = None,
+        persistent_workers: bool = False,
+        pin_memory_device: str = "",
+        in_order: bool = True,
     ):
         where = "DataLoader"
-        if integer(where, "num_workers", num_workers, lowest=0):
-            raise ValueError(wrong(where, "num_workers", "0, since batches are made in this process only", num_workers))
         iterable = isinstance(dataset, IterableDataset)
         if iterable and (shuffle or sampler is not None or batch_sampler is not None):
             raise ValueError(
@@ -70,8 +94,20 @@ class DataLoader(Generic[Sample]):
                 raise ValueError(wrong(where, "drop_last", "False, since batch_size is None", drop_last))
         else:
             batch_size = integer(where, "batch_size", batch_size)
-        self.dataset, self.batch_size, self.drop_last, self.num_workers = dataset, batch_size, drop_last, 0
-        self.generator = generator
+        self.num_workers = integer(where, "num_workers", num_workers, lowest=0)
+        self.timeout = number(where, "timeout", timeout, low=0.0)
+        if not self.num_workers:
+            for name, value in (("prefetch_factor", prefetch_factor), ("timeout", timeout),
+                                ("persistent_workers", persistent_workers),
+                                ("multiprocessing_context", multiprocessing_context)):  # fmt: skip
+                if value:
+                    raise ValueError(wrong(where, name, "none without workers (num_workers=0)", value))
+        if not in_order:
+            raise ValueError(wrong(where, "in_order", "True", in_order))
+        self.prefetch_factor = 2 if prefetch_factor is None else integer(where, "prefetch_factor", prefetch_factor)
+        self.dataset, self.batch_size, self.drop_last = dataset, batch_size, drop_last
+        self.generator, self.pin_memory, self.worker_init_fn = generator, pin_memory, worker_init_fn
+        self.multiprocessing_context, self.persistent_workers = multiprocessing_context, bool(persistent_workers)
         self.sampler: Iterable[Any] | None = sampler
         if sampler is None and not iterable:
             self.sampler = RandomSampler(dataset, generator=generator) if shuffle else SequentialSampler(dataset)
@@ -80,19 +116,51 @@ class DataLoader(Generic[Sample]):
             self.batch_sampler = BatchSampler(self.sampler, batch_size, drop_last)
         batched = batch_size is not None or batch_sampler is not None
         self.collate_fn = collate_fn or (default_collate if batched else default_convert)
+        self._workers: Any = None  # those that are kept from one pass to the next
 
     def __iter__(self) -> Iterator[Any]:
-        dataset, collate = self.dataset, self.collate_fn
+        from ...random import randint
+
+        # What to fetch: lists of indices, single indices, or "the next" of a dataset read in order.
+        tasks: Iterable[Any] | None = self.sampler if self.batch_sampler is None else self.batch_sampler
+        # Drawn without workers, too, so that their number does not change what is drawn after it: the order, first.
+        seed = randint(0, 2**62, (1,), generator=self.generator).item()
+        if self.num_workers:
+            return self._by_workers(itertools.repeat(None) if tasks is None else iter(tasks), seed)
+        if tasks is None:
+            return _read(self.dataset, self.collate_fn, self.batch_size, self.drop_last)
+        return map(self._fetcher()(), tasks)
+
+    def _fetcher(self) -> Callable[[], Callable[[Any], Any]]:
+        """What makes, once a pass, the function from a task to its batch; it can be pickled if the dataset can."""
         if self.batch_sampler is not None:
-            gather = gatherer(dataset) if collate is default_collate else None
-            if gather is not None:
-                return map(gather, self.batch_sampler)
-            return (collate(samples(dataset, indices)) for indices in self.batch_sampler)
+            return partial(_batch_fetcher, self.dataset, self.collate_fn)
         if self.sampler is not None:
-            return (collate(dataset[index]) for index in self.sampler)
-        if self.batch_size is not None:
-            return map(collate, batches(dataset, self.batch_size, self.drop_last))
-        return map(collate, dataset)
+            return partial(_sample_fetcher, self.dataset, self.collate_fn)
+        return partial(_next_fetcher, self.dataset, self.collate_fn, self.batch_size, self.drop_last)
+
+    def _by_workers(self, tasks: Iterator[Any], seed: int) -> Iterator[Any]:
+        from .workers import WorkerIterator, Workers
+
+        workers = self._workers
+        if workers is None or workers.closed or workers.owner != os.getpid():
+            workers = Workers(
+                self._fetcher(),
+                self.dataset,
+                self.num_workers,
+                seed,
+                self.worker_init_fn,
+                self.multiprocessing_context,
+            )
+            if self.persistent_workers:
+                self._workers = workers
+                weakref.finalize(self, workers.close)
+        return WorkerIterator(
+            workers, tasks, self.prefetch_factor, self.timeout, self if self.persistent_workers else None
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_workers": None}
 
     def __len__(self) -> int:
         """Number of batches (of samples, without batching)."""
@@ -102,6 +170,28 @@ class DataLoader(Generic[Sample]):
         if self.batch_size is None:
             return size
         return size // self.batch_size if self.drop_last else -(-size // self.batch_size)
+
+
+def _batch_fetcher(dataset: Any, collate: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    gather = gatherer(dataset) if collate is default_collate else None
+    return gather or (lambda indices: collate(samples(dataset, indices)))
+
+
+def _sample_fetcher(dataset: Any, collate: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda index: collate(dataset[index])
+
+
+def _read(dataset: Any, collate: Callable[[Any], Any], batch_size: int | None, drop_last: bool) -> Iterator[Any]:
+    return map(collate, dataset if batch_size is None else batches(dataset, batch_size, drop_last))
+
+
+def _next_fetcher(
+    dataset: Any, collate: Callable[[Any], Any], batch_size: int | None, drop_last: bool
+) -> Callable[[Any], Any]:
+    from .workers import Exhausted
+
+    read = _read(dataset, collate, batch_size, drop_last)
+    return lambda _: next(read, Exhausted())
 
 
 def gatherer(dataset: Any) -> Callable[[Any], list[Any]] | None:

@@ -25,7 +25,7 @@ class Dataset(Generic[Sample]):
     def __getitem__(self, index: Any) -> Any:
         raise NotImplementedError(wrong(type(self).__name__, "__getitem__", "a method of the subclass", None))
 
-    def __add__(self, other: Any) -> ConcatDataset:
+    def __add__(self, other: Any) -> Any:
         return ConcatDataset([self, other])
 
 
@@ -34,6 +34,9 @@ class IterableDataset(Dataset[Sample]):
 
     def __iter__(self) -> Iterator[Any]:
         raise NotImplementedError(wrong(type(self).__name__, "__iter__", "a method of the subclass", None))
+
+    def __add__(self, other: Any) -> Any:
+        return ChainDataset([self, other])
 
 
 class TensorDataset(Dataset[tuple[Tensor, ...]]):
@@ -108,6 +111,56 @@ class ConcatDataset(Dataset[Any]):
 
     def __len__(self) -> int:
         return self.cumulative_sizes[-1]
+
+
+class StackDataset(Dataset[Any]):
+    """Samples are put together from several datasets of one length: a tuple, or, of named datasets, a dictionary.
+
+    StackDataset(images, texts)[0] == (images[0], texts[0])
+    StackDataset(image=images, text=texts)[0] == {"image": images[0], "text": texts[0]}
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        if bool(args) == bool(kwargs):
+            raise ValueError(
+                wrong(
+                    "StackDataset", "args", "datasets, either all with names or all without", (len(args), len(kwargs))
+                )
+            )
+        self.datasets: Any = args or kwargs
+        sizes = {len(dataset) for dataset in args or kwargs.values()}
+        if len(sizes) > 1:
+            raise ValueError(wrong("StackDataset", "args", "datasets of one length", sorted(sizes)))
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(self.datasets, dict):
+            return {name: dataset[index] for name, dataset in self.datasets.items()}
+        return tuple(dataset[index] for dataset in self.datasets)
+
+    def __getitems__(self, indices: list[int]) -> list[Any]:
+        if isinstance(self.datasets, dict):
+            columns = [samples(dataset, indices) for dataset in self.datasets.values()]
+            return [dict(zip(self.datasets, row, strict=True)) for row in zip(*columns, strict=True)]
+        return list(zip(*(samples(dataset, indices) for dataset in self.datasets), strict=True))
+
+    def __len__(self) -> int:
+        return len(next(iter(self.datasets.values())) if isinstance(self.datasets, dict) else self.datasets[0])
+
+
+class ChainDataset(IterableDataset[Any]):
+    """The samples of several datasets read in order, one after another."""
+
+    def __init__(self, datasets: Iterable[Any]):
+        self.datasets = datasets
+
+    def __iter__(self) -> Iterator[Any]:
+        for dataset in self.datasets:
+            if not isinstance(dataset, IterableDataset):
+                raise TypeError(wrong("ChainDataset", "datasets", "datasets read in order", type(dataset).__name__))
+            yield from dataset
+
+    def __len__(self) -> int:
+        return sum(len(dataset) for dataset in self.datasets)
 
 
 def random_split(dataset: Any, lengths: Sequence[float], generator: Any = None) -> list[Subset]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
+
+import numpy as np
 
 from ..arguments import integer, wrong
 
@@ -62,6 +64,67 @@ class RandomSampler(Sampler[int]):
             return iter(randperm(size, generator=self.generator).numpy().tolist())
         orders = (randperm(size, generator=self.generator).numpy().tolist() for _ in range(-(-count // size)))
         return itertools.islice(itertools.chain.from_iterable(orders), count)
+
+    def __len__(self) -> int:
+        return self.num_samples
+
+
+class SubsetRandomSampler(Sampler[int]):
+    """The given indices in a new random order at each iteration."""
+
+    def __init__(self, indices: Sequence[int], generator: Any = None):
+        self.indices, self.generator = indices, generator
+
+    def __iter__(self) -> Iterator[int]:
+        from ...random import randperm
+
+        return (self.indices[i] for i in randperm(len(self.indices), generator=self.generator).numpy().tolist())
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+class WeightedRandomSampler(Sampler[int]):
+    """`num_samples` indices drawn with probabilities proportional to `weights`.
+
+    Without replacement an index is drawn at most once: those of the largest u ** (1 / weight), u uniform in (0, 1), in
+    that order, which is drawing one after another (Efraimidis and Spirakis, https://doi.org/10.1016/j.ipl.2005.11.003).
+
+    Raises:
+        ValueError: a weight is negative or not finite, all are 0, or fewer than `num_samples` are positive without
+            replacement.
+    """
+
+    def __init__(self, weights: Sequence[float], num_samples: int, replacement: bool = True, generator: Any = None):
+        where = "WeightedRandomSampler"
+        if not isinstance(replacement, bool):
+            raise TypeError(wrong(where, "replacement", "a bool", replacement))
+        self.weights = np.array(weights.numpy() if hasattr(weights, "numpy") else weights, np.float64)
+        if (
+            self.weights.ndim != 1
+            or not (np.isfinite(self.weights) & (self.weights >= 0)).all()
+            or not (self.weights > 0).any()
+        ):
+            raise ValueError(wrong(where, "weights", "a row of finite numbers of 0 or more, not all 0", weights))
+        self.num_samples = integer(where, "num_samples", num_samples)
+        self.replacement, self.generator = replacement, generator
+        positive = int(np.count_nonzero(self.weights))
+        if not replacement and self.num_samples > positive:
+            raise ValueError(wrong(where, "num_samples", f"at most the {positive} positive weights", num_samples))
+
+    def __iter__(self) -> Iterator[int]:
+        from ...random import rand
+
+        if self.replacement:
+            drawn = rand(self.num_samples, dtype=np.float64, generator=self.generator).numpy()
+            edges = np.cumsum(self.weights)
+            last = int(np.flatnonzero(self.weights)[-1])  # where rounding would go past the last edge
+            found = np.searchsorted(edges, drawn * edges[-1], side="right")
+            return iter(np.minimum(found, last).tolist())
+        (choices,) = np.nonzero(self.weights)
+        drawn = 1.0 - rand(len(choices), dtype=np.float64, generator=self.generator).numpy()
+        order = np.argsort(-np.log(drawn) / self.weights[choices], kind="stable")
+        return iter(choices[order[: self.num_samples]].tolist())
 
     def __len__(self) -> int:
         return self.num_samples
