@@ -14,6 +14,7 @@ import pytest
 from conftest import NATIVE
 from hominy.backends import Declined, reference
 from hominy.testing import LAYOUTS, cases, lay_out
+from hominy.testing.case import _arrays, _exactly, _ulps
 from hominy.testing.cases import CASES
 
 KERNELS = [case for case in CASES if case.kernel]
@@ -38,7 +39,7 @@ def call(case, function, arguments):
 
 
 def as_bytes(result):
-    return [x.tobytes() for x in cases._arrays([result])]
+    return [x.tobytes() for x in _arrays([result])]
 
 
 def check(case, computer, arguments, what):
@@ -61,9 +62,9 @@ def own_bound(case, backend):
     if backend != "native" and (case.ufunc or (backend == "numba" and case.family in ("unary", "backward"))):
 
         def bound(y, u, *arguments):
-            return np.maximum(documented(y, u, *arguments), cases._ulps(4)(y, u))
+            return np.maximum(documented(y, u, *arguments), _ulps(4)(y, u))
 
-    elif backend != "native" and case.family in ("reduction", "softmax") and documented is not cases._exactly:
+    elif backend != "native" and case.family in ("reduction", "softmax") and documented is not _exactly:
 
         def bound(y, u, *arguments):
             longest = arguments[0].size if u < 2.0**-50 else 1

@@ -6,7 +6,7 @@ NaN and infinity propagate as in NumPy; errors in ulp hold for every exponent, n
 import numpy as np
 import pytest
 from hominy.backends import Declined, reference
-from hominy.testing import cases
+from hominy.testing.case import _exactly
 from hominy.testing.cases import CASES
 from test_kernels import own_bound
 
@@ -208,7 +208,7 @@ def test_denormals_are_numbers(computer):
             assert (got == np.float32(want)).all(), f"{name}: {got.flat[0]} instead of {want}"
 
 
-@pytest.mark.parametrize("case", [case for case in UNARY if case.bound is not cases._exactly], ids=str)
+@pytest.mark.parametrize("case", [case for case in UNARY if case.bound is not _exactly], ids=str)
 def test_errors_in_ulp_over_all_of_float32(case, computer, rng):
     """Bit patterns spread over every sign and exponent, with random low bits: within the documented bound of ulps."""
     bits = (np.arange(1 << 16, dtype=np.uint32) << np.uint32(16)) | rng.integers(0, 1 << 16, 1 << 16, dtype=np.uint32)

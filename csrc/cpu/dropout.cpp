@@ -98,10 +98,11 @@ bool is_dense(const hominy_tensor* t, int64_t size) {
 hominy_status dropout(const hominy_tensor* x, double p, uint64_t seed, const hominy_tensor* out) {
   if (x->dtype != out->dtype || (x->dtype != HOMINY_FLOAT32 && x->dtype != HOMINY_FLOAT64)) return HOMINY_BAD_DTYPE;
   if (!(p >= 0 && p <= 1)) return HOMINY_BAD_VALUE;
-  int64_t elements, others;
+  if (x->ndim < 0 || x->ndim > HOMINY_MAX_NDIM || out->ndim != x->ndim) return HOMINY_BAD_SHAPE;
+  for (int d = 0; d < x->ndim; ++d)
+    if (out->shape[d] != x->shape[d]) return HOMINY_BAD_SHAPE;
+  int64_t elements;
   if (const hominy_status status = count_elements(*x, &elements)) return status;
-  if (const hominy_status status = count_elements(*out, &others)) return status;
-  if (elements != others) return HOMINY_BAD_SHAPE;
   if (elements == 0) return HOMINY_OK;
   const int64_t size = x->dtype == HOMINY_FLOAT32 ? 4 : 8;
   if (!is_dense(x, size) || !is_dense(out, size)) return HOMINY_BAD_SHAPE;

@@ -1,5 +1,5 @@
 // Rows of a table by their numbers, and the gradient of the table. Copies and sums; a sum of n gradients of one row is
-// taken in the order of the indices: error <= n u sum |g|.
+// taken in the order of the indices: error <= n u sum |g|. out may not overlap an input.
 #pragma once
 #include "hominy.h"
 

@@ -79,17 +79,29 @@ const T* contiguous(const hominy_tensor* t) {
   return t ? static_cast<const T*>(t->data) : nullptr;
 }
 
-// One dimension of n neighbours, dtype as x's; NULL is right where it may be absent.
-bool is_list(const hominy_tensor* t, const hominy_tensor* x, int64_t n) {
-  return !t || (t->dtype == x->dtype && t->ndim == 1 && t->shape[0] == n &&
-                (n < 2 || t->strides[0] == (x->dtype == HOMINY_FLOAT32 ? 4 : 8)));
+// Of x's dtype and shape; NULL is right where an array may be absent.
+hominy_status like(const hominy_tensor* t, const hominy_tensor* x) {
+  if (!t) return HOMINY_OK;
+  if (t->dtype != x->dtype) return HOMINY_BAD_DTYPE;
+  if (t->ndim != x->ndim) return HOMINY_BAD_SHAPE;
+  for (int d = 0; d < t->ndim; ++d)
+    if (t->shape[d] != x->shape[d]) return HOMINY_BAD_SHAPE;
+  return HOMINY_OK;
 }
 
-bool same_shape(const hominy_tensor* a, const hominy_tensor* b) {
-  if (a->ndim != b->ndim || a->dtype != b->dtype) return false;
-  for (int d = 0; d < a->ndim; ++d)
-    if (a->shape[d] != b->shape[d]) return false;
-  return true;
+// A list: one dimension of n neighbours of x's dtype, aligned to their size; or NULL.
+hominy_status list_of(const hominy_tensor* t, const hominy_tensor* x, int64_t n) {
+  if (!t) return HOMINY_OK;
+  if (t->dtype != x->dtype) return HOMINY_BAD_DTYPE;
+  const int64_t size = x->dtype == HOMINY_FLOAT32 ? 4 : 8;
+  const bool fits = t->ndim == 1 && t->shape[0] == n && (n < 2 || t->strides[0] == size);
+  return fits && reinterpret_cast<uintptr_t>(t->data) % uintptr_t(size) == 0 ? HOMINY_OK : HOMINY_BAD_SHAPE;
+}
+
+hominy_status first_refusal(const hominy_status* checks, int count) {
+  for (int i = 0; i < count; ++i)
+    if (checks[i] != HOMINY_OK) return checks[i];
+  return HOMINY_OK;
 }
 
 // ---- Layer norm -----------------------------------------------------------------------------------------------------
@@ -113,7 +125,8 @@ void normalize_row(const rows_of& r, int64_t i, bool rms, const T* weight, const
                                             [](vec<T> v, int64_t) { return v * v; }));
   else
     of = moments_of_row<T, unit>(x, r.step[0], r.n);
-  const T center = T(of.mean), scale = T(1 / ::sqrt(of.squares / double(r.n) + epsilon));
+  const double count = double(maximum_of<int64_t>(r.n, 1));
+  const T center = T(of.mean), scale = T(1 / ::sqrt(of.squares / count + epsilon));
   if (mean) mean[i] = center;
   rstd[i] = scale;
   for_vectors<T>(r.n, [&](int64_t j, auto count) {
@@ -541,7 +554,7 @@ struct channel_norm_of {
       for (int64_t part = 0; part < parts; ++part) {
         const int64_t i = part * x.channels + c;
         of_bias += double(scratch.pieces.first[i]);
-        of_weight += double(scratch.pieces.second[i]) * rstd(statistic(part / x.pieces, c));
+        if (x.positions > 0) of_weight += double(scratch.pieces.second[i]) * rstd(statistic(part / x.pieces, c));
       }
       if (weight_gradient) weight_gradient[c] = T(of_weight);
       if (bias_gradient) bias_gradient[c] = T(of_bias);
@@ -560,8 +573,8 @@ hominy_status check_rows(const hominy_tensor* x, const hominy_tensor* gradient, 
   int64_t elements;
   if (const hominy_status status = count_elements(*x, &elements)) return status;
   if (elements > INT64_MAX / 64) return HOMINY_OVERFLOW;
-  if ((gradient && !same_shape(gradient, x)) || (out && !same_shape(out, x))) return HOMINY_BAD_SHAPE;
-  return HOMINY_OK;
+  const hominy_status checks[] = {like(gradient, x), like(out, x)};
+  return first_refusal(checks, 2);
 }
 
 rows_of describe_rows(const hominy_tensor* x, const hominy_tensor* gradient, const hominy_tensor* out) {
@@ -610,9 +623,9 @@ hominy_status check_channels(const hominy_tensor* x, const hominy_tensor* weight
   const int64_t channels = x->shape[1];
   if (groups < 0 || (groups > 0 && channels % groups != 0)) return HOMINY_BAD_VALUE;
   const int64_t statistics = groups ? x->shape[0] * groups : channels;
-  const bool fit = is_list(weight, x, channels) && is_list(bias, x, channels) && is_list(mean, x, statistics) &&
-                   is_list(variance, x, statistics);
-  return fit ? HOMINY_OK : HOMINY_BAD_SHAPE;
+  const hominy_status checks[] = {list_of(weight, x, channels), list_of(bias, x, channels),
+                                  list_of(mean, x, statistics), list_of(variance, x, statistics)};
+  return first_refusal(checks, 4);
 }
 
 }  // namespace
@@ -622,8 +635,9 @@ hominy_status layer_norm(int32_t rms, const hominy_tensor* x, const hominy_tenso
                          const hominy_tensor* rstd) {
   if (const hominy_status status = check_rows(x, nullptr, out)) return status;
   const int64_t m = x->shape[0], n = x->shape[1];
-  if (!is_list(weight, x, n) || !is_list(bias, x, n) || !is_list(mean, x, m) || !is_list(rstd, x, m) || !rstd)
-    return HOMINY_BAD_SHAPE;
+  const hominy_status checks[] = {list_of(weight, x, n), list_of(bias, x, n), list_of(mean, x, m), list_of(rstd, x, m)};
+  if (const hominy_status status = first_refusal(checks, 4)) return status;
+  if (!rstd || !out) return HOMINY_BAD_SHAPE;
   const rows_of r = describe_rows(x, nullptr, out);
   if (x->dtype == HOMINY_FLOAT32)
     normalize_rows<float>(r, rms, contiguous<float>(weight), contiguous<float>(bias), epsilon, writable<float>(mean),
@@ -646,9 +660,10 @@ hominy_status layer_norm_backward(const hominy_tensor* gradient, const hominy_te
                                   void* workspace, int64_t workspace_size) {
   if (const hominy_status status = check_rows(x, gradient, out)) return status;
   const int64_t m = x->shape[0], n = x->shape[1];
-  if (!is_list(weight, x, n) || !is_list(weight_gradient, x, n) || !is_list(bias_gradient, x, n) ||
-      !is_list(mean, x, m) || !is_list(rstd, x, m) || !rstd)
-    return HOMINY_BAD_SHAPE;
+  const hominy_status checks[] = {list_of(weight, x, n), list_of(weight_gradient, x, n), list_of(bias_gradient, x, n),
+                                  list_of(mean, x, m), list_of(rstd, x, m)};
+  if (const hominy_status status = first_refusal(checks, 5)) return status;
+  if (!rstd || !gradient) return HOMINY_BAD_SHAPE;
   if ((weight_gradient || bias_gradient) && workspace_size < layer_norm_workspace_size(x)) return HOMINY_NO_WORKSPACE;
   const rows_of r = describe_rows(x, gradient, out);
   if (x->dtype == HOMINY_FLOAT32)
@@ -678,7 +693,8 @@ hominy_status channel_norm(const hominy_tensor* x, const hominy_tensor* weight, 
                            const hominy_tensor* variance, const hominy_tensor* out, void* workspace,
                            int64_t workspace_size) {
   if (const hominy_status status = check_channels(x, weight, bias, groups, mean, variance)) return status;
-  if (!mean || !variance || !same_shape(out, x)) return HOMINY_BAD_SHAPE;
+  if (const hominy_status status = like(out, x)) return status;
+  if (!mean || !variance || !out) return HOMINY_BAD_SHAPE;
   if (workspace_size < channel_norm_workspace_size(x, groups)) return HOMINY_NO_WORKSPACE;
   const auto run = x->dtype == HOMINY_FLOAT32 ? channel_norm_as<float> : channel_norm_as<double>;
   run(nullptr, x, weight, bias, groups, epsilon, fixed, mean, variance, out, nullptr, nullptr, workspace);
@@ -692,9 +708,10 @@ hominy_status channel_norm_backward(const hominy_tensor* gradient, const hominy_
                                     void* workspace, int64_t workspace_size) {
   if (const hominy_status status = check_channels(x, weight, nullptr, groups, mean, variance)) return status;
   const int64_t channels = x->shape[1];
-  if (!mean || !variance || !same_shape(gradient, x) || (out && !same_shape(out, x)) ||
-      !is_list(weight_gradient, x, channels) || !is_list(bias_gradient, x, channels))
-    return HOMINY_BAD_SHAPE;
+  const hominy_status checks[] = {like(gradient, x), like(out, x), list_of(weight_gradient, x, channels),
+                                  list_of(bias_gradient, x, channels)};
+  if (const hominy_status status = first_refusal(checks, 4)) return status;
+  if (!mean || !variance || !gradient) return HOMINY_BAD_SHAPE;
   if (workspace_size < channel_norm_workspace_size(x, groups)) return HOMINY_NO_WORKSPACE;
   const auto run = x->dtype == HOMINY_FLOAT32 ? channel_norm_as<float> : channel_norm_as<double>;
   run(gradient, x, weight, nullptr, groups, epsilon, fixed, mean, variance, out, weight_gradient, bias_gradient,

@@ -5,9 +5,9 @@
 // norm), or of each of `groups` groups of channels of each batch item (group norm; instance norm where groups = C).
 //
 // With u the unit roundoff, z = (x - mean) / sqrt(variance + eps), r = |mean| / sqrt(variance + eps), n the number of
-// elements that share a statistic: |error of out| <= (c + 8) u |weight| (|z| + r) + 2 u (|out| + |bias|), c = 40 +
-// n/2048: what rounding the mean to T costs is in r. Gradients: the same constants times the sums of the magnitudes
-// that they add.
+// elements that share a statistic and c = 40 + n/2048: |error of out| <= (c + 8) u |weight| (|z| + r + 1) + 2 u (|out|
+// + |bias|); what the mean's own error costs is in r + 1. Gradients: the same constants times the sums of the
+// magnitudes that they add.
 #pragma once
 #include "hominy.h"
 

@@ -24,7 +24,7 @@ extern "C" {
 #endif
 
 /* Raised by one whenever a struct below changes: a table with another number must not be used. */
-#define HOMINY_ABI_VERSION 1
+#define HOMINY_ABI_VERSION 2
 #define HOMINY_MAX_NDIM 32
 
 typedef enum hominy_status {
@@ -244,7 +244,8 @@ typedef struct hominy_kernels {
                                           const hominy_tensor* out);
 
   /* Rows of x (M, N) to mean 0 and variance 1, then times weight (N) plus bias (N), both or either NULL. With `rms` the
-   * root of the mean square divides and mean is NULL. mean, rstd (M): what backward needs. Lists are contiguous. */
+   * root of the mean square divides and mean is NULL. mean, rstd (M): what backward needs. Lists are contiguous and
+   * aligned to their elements. */
   hominy_status (*layer_norm)(int32_t rms, const hominy_tensor* x, const hominy_tensor* weight,
                               const hominy_tensor* bias, double epsilon, const hominy_tensor* out,
                               const hominy_tensor* mean, const hominy_tensor* rstd);

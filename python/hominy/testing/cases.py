@@ -12,233 +12,34 @@ To add an operator, add a line to the table of its family at the end of the file
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from ..backends import reference
-from .layouts import lay_out
-
-Array = np.ndarray
-Bound = Callable[..., Any]
-
-
-@dataclass(frozen=True)
-class Case:
-    """One operator with fixed scalar arguments.
-
-    `make(rng, dtype, size)` gives the arguments of the kernel, for every size of `sizes` (tests: with 0, 1, vector
-    widths and their neighbours, primes) and of `timing` (benchmarks). `bound(y, u, *arguments)` is the error that the
-    kernel may make in each element of the exact result y. `numpy(*arguments)` and `torch(torch, *arguments)` are what a
-    user of those libraries would write.
-    """
-
-    kernel: str  # function of the backends, "" where there is none
-    family: str
-    make: Callable[..., tuple[Any, ...]]
-    sizes: tuple[Any, ...]
-    bound: Bound | None = None
-    label: str = ""
-    timing: tuple[Any, ...] = ()
-    numpy: Callable[..., Any] | None = None
-    torch: Callable[..., Any] | None = None
-    operations: Callable[..., float] | None = None  # floating-point operations of a call; None: one an element
-    operator: str = ""  # name in hominy.ops.REGISTRY
-    extra: tuple[Any, ...] = ()  # arguments that the operator takes after the kernel's
-    differentiable: tuple[int, ...] = ()  # positions of the arguments that have a gradient
-    twice: bool = True  # whether its gradient has a gradient
-    gradient_sizes: tuple[Any, ...] = ()
-    exact: Callable[..., Any] | None = None  # in place of the float64 reference, for arrays of extended precision
-    writes: tuple[int, ...] = ()  # positions of the arguments (lists of arrays) that it overwrites: its results
-    ufunc: bool = False  # the reference is one NumPy ufunc of the arguments' dtype
-
-    def __str__(self) -> str:
-        return self.label or self.kernel or self.operator
-
-    def arguments(self, rng: np.random.Generator, dtype: Any, size: Any, *layouts: str) -> tuple[Any, ...]:
-        """Arguments for the kernel; arrays in the given layouts, one after the other, the last for all that follow."""
-        made = self.make(rng, np.dtype(dtype), size)
-        if not layouts:
-            return made
-        remaining = list(layouts)
-
-        def placed(x: Any) -> Any:
-            if not isinstance(x, Array):
-                return x
-            return lay_out(x, remaining.pop(0) if len(remaining) > 1 else remaining[0])
-
-        return tuple(placed(x) for x in made)
-
-    def expected(self, arguments: tuple[Any, ...]) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-        """The exact results in float64 (or wider), and how far a result may be from each."""
-        precision = np.longdouble if self.exact else np.float64
-        wide = tuple(_widened(x, precision) for x in arguments)
-        function = self.exact or getattr(reference, self.kernel)
-        before = tuple(_widened(x, np.float64) for x in arguments)
-        with np.errstate(all="ignore"):
-            exact = self._results(function(*wide), wide)
-        u = unit_roundoff(_dtype(arguments))
-        assert self.bound is not None
-        with np.errstate(all="ignore"):
-            errors = _tuple(self.bound(*self._bundle(exact), u, *before))
-            own = _tuple(self.bound(*self._bundle(exact), unit_roundoff(precision), *before))
-        return exact, tuple(np.asarray(e + o) for e, o in zip(errors, own, strict=True))
-
-    def results(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-        """What `function` makes of `arguments`: its results, or what it wrote."""
-        result = function(*arguments)
-        return result if not self.writes or isinstance(result, str) else self._results(result, arguments)
-
-    def verify(self, result: Any, arguments: tuple[Any, ...], what: str = "") -> float:
-        """Raise an AssertionError unless `result` is right: dtype, shape, and every element within the bound.
-
-        Returns the largest error, in bounds. For a case that overwrites arguments, `arguments` are those from before
-        the call.
-        """
-        exact, bounds = self.expected(arguments)
-        largest = 0.0
-        for number, (got, want, bound) in enumerate(zip(_tuple(result), exact, bounds, strict=True)):
-            name = f"{what or self}{f', result {number}' if len(exact) > 1 else ''}"
-            dtype = want.dtype if want.dtype.kind in "bi" else _dtype(arguments)
-            assert got.dtype == dtype, f"{name}: expected dtype {dtype}, got {got.dtype}"
-            largest = max(largest, assert_within(got, want, bound, name))
-        return largest
-
-    def bytes_moved(self, arguments: tuple[Any, ...], result: Any) -> int:
-        """Memory that a call must at least read and write."""
-        return sum(x.nbytes for x in _arrays(arguments)) + sum(x.nbytes for x in _arrays(result))
-
-    def operation_count(self, arguments: tuple[Any, ...], result: Any) -> float:
-        """Floating-point operations of a call; for transcendental functions one an element."""
-        if self.operations is not None:
-            return float(self.operations(*arguments))
-        return float(max((x.size for x in _arrays((arguments, result))), default=0))
-
-    def _results(self, result: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-        return tuple(x for i in self.writes for x in arguments[i] or ()) if self.writes else _tuple(result)
-
-    def _bundle(self, exact: tuple[Array, ...]) -> tuple[Any]:
-        return (exact[0] if len(exact) == 1 and not self.writes else exact,)
-
-
-def unit_roundoff(dtype: Any) -> float:
-    """2^-24 for float32, 2^-53 for float64: half the distance from 1 to the next number."""
-    return float(np.finfo(dtype).eps) / 2
-
-
-def assert_within(got: Array, want: Array, bound: Any, what: str) -> float:
-    """Raise an AssertionError that shows the worst element unless |got - want| <= bound; NaN and infinity are equal.
-
-    Returns the largest error, in bounds.
-    """
-    assert got.shape == want.shape, f"{what}: expected shape {want.shape}, got {got.shape}"
-    if got.dtype.kind != "f":
-        bound = 0
-    with np.errstate(all="ignore"):
-        rounded = want.astype(got.dtype)
-        wide = np.longdouble if want.dtype == np.longdouble else np.float64
-        distance = np.abs(got.astype(wide) - want) if got.dtype.kind == "f" else (got != want).astype(float)
-        special = ~np.isfinite(rounded) if got.dtype.kind == "f" else np.zeros(got.shape, bool)
-        same = (got == rounded) | (np.isnan(got) & np.isnan(rounded)) if got.dtype.kind == "f" else got == rounded
-        wrong = np.where(special, ~same, ~(distance <= bound) & ~same)
-    if wrong.any():
-        with np.errstate(all="ignore"):
-            share = np.where(wrong, np.nan_to_num(distance / np.broadcast_to(bound, got.shape), nan=np.inf), -1)
-        worst = np.unravel_index(int(np.argmax(share)), got.shape)
-        place = tuple(int(i) for i in worst)
-        raise AssertionError(
-            f"{what}: {int(wrong.sum())} of {got.size} elements are wrong; the worst, at {place}, is {got[worst]!r}, "
-            f"expected {want[worst]!r} +- {np.broadcast_to(bound, got.shape)[worst]:.3g}"
-        )
-    inexact = ~(same | special)
-    return float(np.max(distance[inexact] / np.broadcast_to(bound, got.shape)[inexact], initial=0))
-
-
-def find(name: str) -> Case:
-    """The first case with this label, kernel or operator."""
-    for case in CASES:
-        if name in (str(case), case.kernel, case.operator):
-            return case
-    raise KeyError(name)
-
-
-def _tuple(x: Any) -> tuple[Any, ...]:
-    """Results as a tuple, without those that are None."""
-    return tuple(each for each in x if each is not None) if isinstance(x, (tuple, list)) else (x,)
-
-
-def _arrays(x: Any) -> Iterator[Array]:
-    if isinstance(x, Array):
-        yield x
-    elif isinstance(x, (tuple, list)):
-        for item in x:
-            yield from _arrays(item)
-
-
-def _dtype(arguments: Any) -> np.dtype:
-    return next(x.dtype for x in _arrays(arguments) if x.dtype.kind == "f")
-
-
-def _widened(x: Any, dtype: Any) -> Any:
-    if isinstance(x, list):
-        return [_widened(item, dtype) for item in x]
-    if isinstance(x, Array):
-        return x.astype(dtype) if x.dtype.kind == "f" else x.copy()
-    return x
-
-
-# --- sizes ------------------------------------------------------------------------------------------------------------
-
-# 0, 1, every vector width (2 to 16) and two or four of them, each +-1; primes; sizes that threads share.
-LENGTHS = (0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 131)
-SHAPES = (
-    *((n,) for n in LENGTHS), (), (1, 1), (0, 3), (3, 0, 2), (3, 1), (1, 7), (13, 1), (5, 17), (17, 5), (3, 33),
-    (2, 3, 5), (4, 1, 9), (2, 3, 1, 7), (2, 2, 2, 2, 3), (1009,), (40009,), (97, 401),
+from .case import (
+    LENGTHS,
+    MATRICES,
+    SHAPES,
+    TIMED_MATRICES,
+    TIMED_SHAPES,
+    Array,
+    Bound,
+    Case,
+    _exactly,
+    _one,
+    _smallest,
+    _two,
+    _ulps,
+    assert_within,
+    draw,
+    unit_roundoff,
 )  # fmt: skip
-TIMED_SHAPES = ((1000,), (1 << 20,), (1024, 1024))
-MATRICES = ((0, 3), (3, 0), (1, 1), (1, 7), (7, 1), (5, 16), (16, 5), (33, 17), (3, 131), (131, 3), (129, 301))
-TIMED_MATRICES = ((64, 10), (1024, 1000), (32, 50257))
+from .layer_cases import LAYERS
+from .optimizer_cases import OPTIMIZERS
 
-
-# --- making arguments -------------------------------------------------------------------------------------------------
-
-
-def draw(rng: np.random.Generator, dtype: Any, shape: tuple[int, ...], low: float = -4, high: float = 4) -> Array:
-    """Uniform in [low, high)."""
-    return np.asarray(rng.uniform(low, high, shape), dtype)
-
-
-def _one(*scalars: Any, low: float = -12, high: float = 12) -> Callable[..., tuple[Any, ...]]:
-    return lambda rng, dtype, shape: (draw(rng, dtype, shape, low, high), *scalars)
-
-
-def _two(*scalars: Any, low: float = -12, high: float = 12, second: Any = None) -> Callable[..., tuple[Any, ...]]:
-    return lambda rng, dtype, shape: (
-        draw(rng, dtype, shape, low, high), draw(rng, dtype, shape, *(second or (low, high))), *scalars
-    )  # fmt: skip
-
-
-# --- bounds -----------------------------------------------------------------------------------------------------------
-
-
-def _exactly(y: Any, u: float, *arguments: Any) -> Any:
-    return 0.0
-
-
-def _smallest(u: float) -> float:
-    return 2.0**-149 if u > 2.0**-50 else 2.0**-1074
-
-
-def _ulps(count: float, scale: Callable[..., Any] | None = None) -> Bound:
-    """`count` units in the last place of the result or, where terms cancel, of `scale(*arguments)` if larger."""
-
-    def bound(y: Array, u: float, *arguments: Any) -> Any:
-        size = np.abs(y) if scale is None else np.maximum(np.abs(y), scale(*arguments))
-        return count * (2 * u * np.where(np.isfinite(size), size, 0) + _smallest(u))
-
-    return bound
+__all__ = ["CASES", "Case", "assert_within", "draw", "find", "tape", "unit_roundoff"]
 
 
 def _terms(x: Array, axes: Any) -> int:
@@ -317,149 +118,6 @@ def _cross_entropy_backward_bound(
     below = np.abs(x - logsumexp[:, None])
     probabilities = np.exp(x - logsumexp[:, None]) * np.sum(shares, 1, keepdims=True)
     return np.abs(g)[:, None] * u * ((np.abs(logsumexp)[:, None] + below + 8) * probabilities + 4 * shares)
-
-
-def _sgd_bound(
-    y: Any, u: float, values: Any, gradients: Any, buffers: Any, learning_rate: float, momentum: float, dampening:
-    float, weight_decay: float, *flags: Any
-) -> list[Any]:  # fmt: skip
-    # The direction is within 8 eps (16 u) of the sum of its terms' magnitudes; adding it to the value rounds once more.
-    bounds, of_buffers = [], []
-    for i, (value, gradient) in enumerate(zip(values, gradients, strict=True)):
-        terms = np.abs(gradient) + weight_decay * np.abs(value)
-        if buffers is not None:
-            terms = terms * (1 + momentum) + momentum * np.abs(buffers[i])
-            of_buffers.append(16 * u * terms)
-        bounds.append(16 * u * learning_rate * terms * (1 + momentum) + u * np.abs(y[i]))
-    return bounds + of_buffers
-
-
-def _adam_bound(
-    y: Any, u: float, values: Any, gradients: Any, exp_avgs: Any, exp_avg_sqs: Any, max_exp_avg_sqs: Any, step: int,
-    learning_rate: float, beta1: float, beta2: float, epsilon: float, weight_decay: float, decoupled: bool, maximize:
-    bool
-) -> list[Any]:  # fmt: skip
-    # As above, 16 u of the terms' magnitudes: of the update by the quotient's terms, of the moments by theirs.
-    count = len(values)
-    of_values, of_averages, of_squares, of_largest = [], [], [], []
-    for i, value in enumerate(values):
-        terms = np.abs(gradients[i]) + (0 if decoupled else weight_decay * np.abs(value))
-        average = beta1 * np.abs(exp_avgs[i]) + (1 - beta1) * (terms + np.abs(exp_avgs[i]))
-        square = beta2 * exp_avg_sqs[i] + (1 - beta2) * terms**2
-        root = y[(3 if max_exp_avg_sqs is not None else 2) * count + i]
-        denominator = np.sqrt(root) / math.sqrt(1 - beta2**step) + epsilon
-        # Half of the relative error of the square, whose terms may cancel inside the gradient itself.
-        relative = np.where(root > 0, square / np.where(root > 0, root, 1), 1)
-        of_averages.append(16 * u * average)
-        of_squares.append(16 * u * square)
-        of_largest.append(16 * u * square)
-        update = learning_rate / (1 - beta1**step) * average / denominator
-        of_values.append(16 * u * update * (1 + relative) + 2 * u * np.abs(y[i]) + 2 * u * np.abs(value))
-    return of_values + of_averages + of_squares + (of_largest if max_exp_avg_sqs is not None else [])
-
-
-def _direction_terms(value: Array, gradient: Array, weight_decay: float) -> Array:
-    """The magnitudes that a rule's gradient is the sum of."""
-    return np.abs(gradient) + weight_decay * np.abs(value)
-
-
-def _relative(terms: Array, result: Array) -> Array:
-    """How many times larger the terms of a sum are than the sum, at least once: what they cancel."""
-    return np.where(result > 0, np.maximum(terms / np.where(result > 0, result, 1), 1), 1)
-
-
-def _value_bound(y: Array, value: Array, update: Array, u: float) -> Array:
-    return 32 * u * update + 4 * u * (np.abs(y) + np.abs(value))
-
-
-def _nadam_bound(y: Any, u: float, values: Any, gradients: Any, exp_avgs: Any, exp_avg_sqs: Any, step: int,
-    learning_rate: float, beta1: float, beta2: float, epsilon: float, weight_decay: float, decoupled: bool,
-    maximize: bool, mu: float = 0, mu_next: float = 0, mu_product: float = 0
-) -> list[Any]:  # fmt: skip
-    """NAdam's and, without mu, RAdam's: the sum of both steps' magnitudes over the denominator."""
-    of_values, of_averages, of_squares = [], [], []
-    for i, value in enumerate(values):
-        terms = _direction_terms(value, gradients[i], 0 if decoupled else weight_decay)
-        average = beta1 * np.abs(exp_avgs[i]) + (1 - beta1) * (terms + np.abs(exp_avgs[i]))
-        square = beta2 * exp_avg_sqs[i] + (1 - beta2) * terms**2
-        result = y[2 * len(values) + i]
-        of_averages.append(16 * u * average)
-        of_squares.append(16 * u * square)
-        if mu_product:
-            update = learning_rate * (
-                (1 - mu) / (1 - mu_product) * terms + mu_next / (1 - mu_product * mu_next) * average
-            )
-            update = update / (np.sqrt(result / (1 - beta2**step)) + epsilon)
-        else:
-            size, rectified = reference.radam_size(step, learning_rate, beta1, beta2)
-            update = size * average / (np.sqrt(result) + epsilon if rectified else 1)
-        of_values.append(_value_bound(y[i], value, update * _relative(square, result), u))
-    return of_values + of_averages + of_squares
-
-
-def _adamax_bound(y: Any, u: float, values: Any, gradients: Any, exp_avgs: Any, exp_infs: Any, step: int,
-    learning_rate: float, beta1: float, beta2: float, epsilon: float, weight_decay: float, maximize: bool
-) -> list[Any]:  # fmt: skip
-    of_values, of_averages, of_largest = [], [], []
-    for i, value in enumerate(values):
-        terms = _direction_terms(value, gradients[i], weight_decay)
-        average = beta1 * np.abs(exp_avgs[i]) + (1 - beta1) * (terms + np.abs(exp_avgs[i]))
-        result = y[2 * len(values) + i]
-        largest = np.maximum(beta2 * exp_infs[i], terms + epsilon)
-        update = learning_rate / (1 - beta1**step) * average / result * _relative(largest, result)
-        of_averages.append(16 * u * average)
-        of_largest.append(8 * u * largest)
-        of_values.append(_value_bound(y[i], value, update, u))
-    return of_values + of_averages + of_largest
-
-
-def _rmsprop_bound(y: Any, u: float, values: Any, gradients: Any, square_avgs: Any, buffers: Any, grad_avgs: Any,
-    learning_rate: float, alpha: float, epsilon: float, weight_decay: float, momentum: float, maximize: bool
-) -> list[Any]:  # fmt: skip
-    of_values, of_squares, of_buffers, of_averages = [], [], [], []
-    for i, value in enumerate(values):
-        terms = _direction_terms(value, gradients[i], weight_decay)
-        square = alpha * square_avgs[i] + (1 - alpha) * terms**2
-        of_squares.append(16 * u * square)
-        variance = y[len(values) + i]
-        if grad_avgs is not None:
-            average = alpha * np.abs(grad_avgs[i]) + (1 - alpha) * (terms + np.abs(grad_avgs[i]))
-            of_averages.append(16 * u * average)
-            variance = variance - y[-len(values) + i] ** 2
-            square = square + average**2
-        update = terms / (np.sqrt(variance) + epsilon) * _relative(square, variance)
-        if buffers is not None:
-            update = update + momentum * np.abs(buffers[i])
-            of_buffers.append(16 * u * update)
-        of_values.append(_value_bound(y[i], value, learning_rate * update, u))
-    return of_values + of_squares + of_buffers + of_averages
-
-
-def _adagrad_bound(y: Any, u: float, values: Any, gradients: Any, sums: Any, step: int, learning_rate: float,
-    learning_rate_decay: float, epsilon: float, weight_decay: float, maximize: bool
-) -> list[Any]:  # fmt: skip
-    of_values, of_sums = [], []
-    for i, value in enumerate(values):
-        terms = _direction_terms(value, gradients[i], weight_decay)
-        result, total = y[len(values) + i], sums[i] + terms**2
-        update = learning_rate / (1 + (step - 1) * learning_rate_decay) * terms / (np.sqrt(result) + epsilon)
-        of_sums.append(8 * u * total)
-        of_values.append(_value_bound(y[i], value, update * _relative(total, result), u))
-    return of_values + of_sums
-
-
-def _adadelta_bound(y: Any, u: float, values: Any, gradients: Any, square_avgs: Any, acc_deltas: Any,
-    learning_rate: float, rho: float, epsilon: float, weight_decay: float, maximize: bool
-) -> list[Any]:  # fmt: skip
-    of_values, of_squares, of_deltas = [], [], []
-    for i, value in enumerate(values):
-        terms = _direction_terms(value, gradients[i], weight_decay)
-        result, square = y[len(values) + i], rho * square_avgs[i] + (1 - rho) * terms**2
-        delta = np.sqrt(acc_deltas[i] + epsilon) / np.sqrt(result + epsilon) * terms * _relative(square, result)
-        of_squares.append(16 * u * square)
-        of_deltas.append(32 * u * (rho * acc_deltas[i] + (1 - rho) * delta**2))
-        of_values.append(_value_bound(y[i], value, learning_rate * delta, u))
-    return of_values + of_squares + of_deltas
 
 
 # --- the families -----------------------------------------------------------------------------------------------------
@@ -726,60 +384,6 @@ def _linear_backward_bound(y: Any, u: float, grad: Array, x: Array, weight: Arra
     )
 
 
-_PARAMETERS = (((),), ((0,),), ((7,),), ((3, 5), (5,)), ((33, 17), (1,), (0, 2), (131,)), ((300, 101), (101,)))
-_TIMED_PARAMETERS = (((128, 784), (128,), (10, 128), (10,)), ((1024, 1024),) * 4)
-
-
-def _parameter_arrays(rng: Any, dtype: Any, shapes: Any, low: float = -2, high: float = 2) -> list[Array]:
-    return [draw(rng, dtype, shape, low, high) for shape in shapes]
-
-
-def sgd(label: str, *settings: Any, buffers: bool) -> Case:
-    """f(values, gradients, buffers, learning_rate, momentum, dampening, weight_decay, nesterov, maximize,
-    first_step)."""
-
-    def make(rng: Any, dtype: Any, shapes: Any) -> Any:
-        arrays = [_parameter_arrays(rng, dtype, shapes) for _ in range(3)]
-        return arrays[0], arrays[1], arrays[2] if buffers else None, *settings
-
-    def operations(values: Any, *rest: Any) -> float:
-        return (2.0 + 4 * buffers) * sum(x.size for x in values)
-
-    return Case("sgd_step", "optimizer", make, _PARAMETERS, _sgd_bound, label=label, timing=_TIMED_PARAMETERS,
-                numpy=reference.sgd_step, operations=operations, writes=(0, 2))  # fmt: skip
-
-
-def adam(label: str, *settings: Any, amsgrad: bool = False) -> Case:
-    """f(values, gradients, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, step, learning_rate, beta1, beta2, epsilon,
-    weight_decay, decoupled, maximize)."""
-
-    def make(rng: Any, dtype: Any, shapes: Any) -> Any:
-        values, gradients, averages = (_parameter_arrays(rng, dtype, shapes) for _ in range(3))
-        squares, largest = (_parameter_arrays(rng, dtype, shapes, 0.01, 2) for _ in range(2))
-        return values, gradients, averages, squares, largest if amsgrad else None, *settings
-
-    return Case("adam_step", "optimizer", make, _PARAMETERS, _adam_bound, label=label, timing=_TIMED_PARAMETERS,
-                numpy=reference.adam_step, operations=lambda values, *rest: 14.0 * sum(x.size for x in values),
-                writes=(0, 2, 3, 4))  # fmt: skip
-
-
-def step_case(kernel: str, label: str, bound: Any, states: tuple[float | None, ...], *settings: Any) -> Case:
-    """f(values, gradients, *states, *settings): a state is drawn from [-|low|, |low|] where `low` is negative, from
-    [low, 2] where it is not, and is None where it is None."""
-
-    def make(rng: Any, dtype: Any, shapes: Any) -> Any:
-        values, gradients = (_parameter_arrays(rng, dtype, shapes) for _ in range(2))
-        kept = [
-            None if low is None else _parameter_arrays(rng, dtype, shapes, low, -low if low < 0 else 2)
-            for low in states
-        ]
-        return values, gradients, *kept, *settings
-
-    return Case(kernel, "optimizer", make, _PARAMETERS, bound, label=label, timing=_TIMED_PARAMETERS,
-                numpy=getattr(reference, kernel), operations=lambda values, *rest: 14.0 * sum(x.size for x in values),
-                writes=(0, *range(2, 2 + len(states))))  # fmt: skip
-
-
 def tape(
     operator: str, make: Callable[[Any], tuple[Any, ...]], *differentiable: int, label: str = "", twice: bool = True
 ) -> Case:
@@ -983,62 +587,14 @@ _MATMUL = [
          differentiable=(0, 1, 2), gradient_sizes=(((2, 3), 2), ((3,), 2), ((2, 2, 3), 2))),
 ]  # fmt: skip
 
-_OPTIMIZERS = [
-    sgd("sgd", 0.1, 0.0, 0.0, 0.0, False, False, True, buffers=False),
-    sgd("sgd, weight decay, maximize", 0.1, 0.0, 0.0, 0.01, False, True, False, buffers=False),
-    sgd("sgd, momentum, first step", 0.1, 0.9, 0.5, 0.0, False, False, True, buffers=True),
-    sgd("sgd, momentum, dampening", 0.1, 0.9, 0.5, 0.01, False, False, False, buffers=True),
-    sgd("sgd, nesterov", 0.1, 0.9, 0.0, 0.01, True, False, False, buffers=True),
-    adam("adam, first step", 1, 1e-3, 0.9, 0.999, 1e-8, 0.0, False, False),
-    adam("adam, weight decay, maximize", 7, 1e-3, 0.9, 0.999, 1e-8, 0.01, False, True),
-    adam("adamw", 3, 1e-3, 0.9, 0.999, 1e-8, 0.01, True, False),
-    adam("adam, amsgrad", 5, 1e-2, 0.8, 0.99, 1e-6, 0.0, False, False, amsgrad=True),
-    step_case(
-        "nadam_step", "nadam", _nadam_bound, (-2, 0.01), 3, 2e-3, 0.9, 0.999, 1e-8, 0.01, False, True, 0.45, 0.46, 0.09
-    ),
-    step_case(
-        "nadam_step",
-        "nadam, decoupled",
-        _nadam_bound,
-        (-2, 0.01),
-        1,
-        2e-3,
-        0.9,
-        0.999,
-        1e-8,
-        0.01,
-        True,
-        False,
-        0.45,
-        0.46,
-        0.45,
-    ),
-    step_case("radam_step", "radam, early", _nadam_bound, (-2, 0.01), 2, 1e-3, 0.9, 0.999, 1e-8, 0.01, True, False),
-    step_case("radam_step", "radam", _nadam_bound, (-2, 0.01), 12, 1e-3, 0.9, 0.999, 1e-8, 0.01, False, True),
-    step_case("adamax_step", "adamax", _adamax_bound, (-2, 0.01), 4, 2e-3, 0.9, 0.999, 1e-8, 0.01, True),
-    step_case("rmsprop_step", "rmsprop", _rmsprop_bound, (0.01, None, None), 0.01, 0.99, 1e-8, 0.01, 0.0, True),
-    step_case("rmsprop_step", "rmsprop, momentum", _rmsprop_bound, (0.01, -2, None), 0.01, 0.9, 1e-8, 0.0, 0.9, False),
-    step_case(
-        "rmsprop_step", "rmsprop, centered", _rmsprop_bound, (0.01, None, -0.05), 0.01, 0.9, 1e-8, 0.0, 0.0, False
-    ),
-    step_case(
-        "rmsprop_step",
-        "rmsprop, centered, momentum",
-        _rmsprop_bound,
-        (0.01, -2, -0.05),
-        0.01,
-        0.9,
-        1e-8,
-        0.01,
-        0.9,
-        False,
-    ),
-    step_case("adagrad_step", "adagrad", _adagrad_bound, (0.01,), 3, 0.01, 0.1, 1e-10, 0.01, True),
-    step_case("adadelta_step", "adadelta", _adadelta_bound, (0.01, 0.01), 1.0, 0.9, 1e-6, 0.01, True),
-]
-
-from .layer_cases import LAYERS  # noqa: E402  (its cases are made of what stands above)
-
 CASES: tuple[Case, ...] = (
-    *_UNARY, *_BINARY, *_BACKWARD, *_SELECTION, *_REDUCTIONS, *_SOFTMAX, *_MATMUL, *_OPTIMIZERS, *LAYERS,
+    *_UNARY, *_BINARY, *_BACKWARD, *_SELECTION, *_REDUCTIONS, *_SOFTMAX, *_MATMUL, *OPTIMIZERS, *LAYERS,
 )  # fmt: skip
+
+
+def find(name: str) -> Case:
+    """The first case with this label, kernel or operator."""
+    for case in CASES:
+        if name in (str(case), case.kernel, case.operator):
+            return case
+    raise KeyError(name)

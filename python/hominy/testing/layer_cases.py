@@ -10,9 +10,7 @@ import numpy as np
 
 from ..backends import reference
 from ..backends.reference_layers import channel_spread
-from .cases import Case, _exactly, draw
-
-Array = np.ndarray
+from .case import Array, Case, _exactly, draw
 
 
 def _additions(n: int) -> float:
