@@ -28,13 +28,17 @@ option(HOMINY_STRICT "Treat warnings as errors" "$ENV{HOMINY_STRICT}")
 
 # No -ffast-math: an object linked with it changes the floating-point mode of the whole process. No errno and no traps is
 # what lets loops over sqrt and comparisons vectorise; neither changes a result.
-set(HOMINY_KERNEL_FLAGS -O3 -ffp-contract=fast -fno-math-errno -fno-trapping-math -fno-exceptions -fno-rtti)
+# Kernels throw nothing and are not unwound.
+set(HOMINY_KERNEL_FLAGS -ffp-contract=fast -fno-math-errno -fno-trapping-math -fno-exceptions -fno-rtti
+    -fno-asynchronous-unwind-tables)
 set(HOMINY_COMMON_FLAGS -Wall -Wextra $<$<BOOL:${HOMINY_STRICT}>:-Werror>)
 
-set(HOMINY_FLAGS_baseline)
-set(HOMINY_FLAGS_avx2 -mavx2 -mfma -mf16c)
-set(HOMINY_FLAGS_avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mprefer-vector-width=512)
-set(HOMINY_FLAGS_neon)
+# The baseline is for processors from before 2013: -O2 is 0.3 MB less (-Os would halve its size, and its speed). Everywhere
+# else -O3 is worth its size: with AVX-512 sums are 1.3 to 2 times and `where` 4 times as fast as at -O2, products the same.
+set(HOMINY_FLAGS_baseline -O2)
+set(HOMINY_FLAGS_avx2 -O3 -mavx2 -mfma -mf16c)
+set(HOMINY_FLAGS_avx512 -O3 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mprefer-vector-width=512)
+set(HOMINY_FLAGS_neon -O3)
 
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
   set(HOMINY_LEVELS baseline avx2 avx512)
