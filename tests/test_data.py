@@ -648,9 +648,11 @@ def test_workers_that_stay(nothing_left):
 
 
 SCRIPT = """
-import os, sys, time
+import os, signal, sys, time
 import hominy
 from hominy.utils.data import DataLoader, Dataset
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in a shell's background begin with it ignored
 
 class Slow(Dataset):
     def __len__(self):
@@ -684,7 +686,10 @@ def test_nothing_is_left_when_a_program_ends(end, persistent, tmp_path):
         os.killpg(process.pid, signal.SIGINT)  # the terminal's Ctrl-C goes to the workers, too
     elif end == "kill":
         process.kill()
-    output, errors = process.communicate(timeout=20)
+    try:
+        output, errors = process.communicate(timeout=20)
+    finally:
+        process.kill()
     expected = {"interrupt": -signal.SIGINT, "kill": -signal.SIGKILL, "exit": 7}[end]
     assert process.returncode == expected and output == ""
     assert errors.count("Traceback") == (end == "interrupt"), errors
