@@ -6,12 +6,14 @@
 set(HOMINY_CSRC_DIR ${CMAKE_CURRENT_LIST_DIR})
 
 set(HOMINY_KERNEL_SOURCES
+    cpu/activation.cpp
     cpu/dropout.cpp
     cpu/elementwise.cpp
     cpu/embedding.cpp
     cpu/kernel_table.cpp
     cpu/loss.cpp
     cpu/matmul.cpp
+    cpu/matmul_tile.cpp
     cpu/normalization.cpp
     cpu/optimizer.cpp
     cpu/reduce.cpp

@@ -5,17 +5,18 @@
 //   multiply           one product, on the road that its plan names:
 //     multiply_tiles     packs what needs packing, deals a grid of tiles out to threads
 //       multiply_block     one thread's share: blocks of k x strips of columns x panels of rows
-//         multiply_tile      (matmul_microkernel.hpp) one tile in registers
+//         multiply_tile      (matmul_tile.hpp) one tile in registers
 //     multiply_flat      few rows of a against columns of b that are contiguous: nothing is transposed
 //     multiply_row       one row of a against contiguous rows of b
 //
 // A panel is a tile's height of rows of a, a strip a tile's width of columns of b.
 #include "matmul.hpp"
 
-#include "matmul_microkernel.hpp"
-#include "matmul_pack.hpp"
+#include "activation.hpp"
+#include "lane_access.hpp"
+#include "matmul_dots.hpp"
+#include "matmul_tile.hpp"
 #include "parallel_for.hpp"
-#include "vector_math.hpp"
 
 namespace hominy::HOMINY_LEVEL {
 namespace {
@@ -129,31 +130,6 @@ bool better_transposed(const product& x) {
   return narrow || out_along_columns;
 }
 
-// ---- Activation -----------------------------------------------------------------------------------------------------
-
-template <class T, class F>
-void map_rows(char* x, int64_t row_stride, int64_t rows, int64_t vectors, F f) {
-  for (int64_t i = 0; i < rows; i++)
-    for (int64_t j = 0; j < vectors; j++) {
-      T* p = (T*)(x + i * row_stride) + j * lanes<T>;
-      store(p, f(load(p)));
-    }
-}
-
-// x: (rows, vectors * lanes), in place.
-template <class T>
-void activate(hominy_activation activation, char* x, int64_t row_stride, int64_t rows, int64_t vectors) {
-  const auto map = [&](auto f) { map_rows<T>(x, row_stride, rows, vectors, f); };
-  switch (activation) {
-    case HOMINY_ACTIVATION_NONE: return;
-    case HOMINY_ACTIVATION_RELU: return map([](vec<T> v) { return at_least<T>(v, vec<T>{}); });
-    case HOMINY_ACTIVATION_SIGMOID: return map([](vec<T> v) { return sigmoid<T>(v); });
-    case HOMINY_ACTIVATION_TANH: return map([](vec<T> v) { return tanh<T>(v); });
-    case HOMINY_ACTIVATION_GELU: return map([](vec<T> v) { return gelu<T>(v); });
-    case HOMINY_ACTIVATION_SILU: return map([](vec<T> v) { return silu<T>(v); });
-  }
-}
-
 // ---- One thread's share ---------------------------------------------------------------------------------------------
 
 // rows x columns elements between a contiguous tile, `tile_row` elements a row, and a block of any strides.
@@ -263,7 +239,7 @@ void multiply_block(const product& x, const plan& how, const sources& from, cons
               __builtin_prefetch(out + i * x.out_row + v * vector_bytes, 1);  // the next tile's sums
         // While the first panel is at work on a strip, the next one comes nearer.
         const bool fetches = log2_vectors == 1 && r == panel && (how.far_b || from.b_in_strips);
-        tiles<T>.by[fetches ? fetching_shape : log2_vectors][rows](k, a, from.a_row, a_step, b, b_step, ahead, start,
+        tiles<T>().by[fetches ? fetching_shape : log2_vectors][rows](k, a, from.a_row, a_step, b, b_step, ahead, start,
                                                                    start_row, c, c_row);
         if (ends) activate<T>(x.activation, c, c_row, rows, vectors);
         if (!in_place) scatter(out, x.out_row, x.out_column, staged, width, rows, columns);

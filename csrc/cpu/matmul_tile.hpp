@@ -1,0 +1,44 @@
+// The innermost loop of products and of what is made of them: a tile of out held in registers. It walks down k, one row of
+// b and one column of a at a time: an outer product a step. b's rows must be contiguous; a may have any strides.
+//
+// There is a kernel for every height, so that a product of 16 rows takes two panels of 8 and not 14 + 2.
+// docs/kernels/matmul.md says how the sizes were found.
+#pragma once
+#include "vector.hpp"
+
+namespace hominy::HOMINY_LEVEL {
+
+// Registers for the tile itself; the others hold a row of b and an element of a.
+constexpr int max_accumulators = vector_registers == 32 ? 28 : 12;
+constexpr int max_tile_rows = max_accumulators / 2;
+constexpr int max_tile_vectors = 8;
+
+// c = start + a @ b. a: (rows, k), b: (k, vectors * lanes), start and c: (rows, vectors * lanes).
+// Strides are in bytes. start may be c itself (a later block of k), one row of stride 0 (bias, zeros), or anything
+// else. fetch: each step also asks the second-level cache for the b of `ahead` bytes further on.
+template <class T>
+using tile_kernel = void (*)(int64_t k, const char* a, int64_t a_row, int64_t a_step, const char* b, int64_t b_step,
+                             int64_t ahead, const char* start, int64_t start_row, char* c, int64_t c_row);
+
+// by[shape][rows]: every tile that fits the registers. Shapes 0 to 3 are 1, 2, 4 and 8 vectors wide; the wide ones,
+// which only read b in place, fetch ahead, and so does shape 4, which is shape 1 otherwise.
+constexpr int fetching_shape = 4;
+template <class T>
+struct tile_kernels {
+  tile_kernel<T> by[5][max_tile_rows + 1];
+};
+extern const tile_kernels<float> float_tiles;
+extern const tile_kernels<double> double_tiles;
+template <class T>
+inline const tile_kernels<T>& tiles() {
+  if constexpr (sizeof(T) == 4)
+    return float_tiles;
+  else
+    return double_tiles;
+}
+
+inline int log2_widest_tile(int64_t rows) {
+  return rows * 8 <= max_accumulators ? 3 : rows * 4 <= max_accumulators ? 2 : 1;
+}
+
+}  // namespace hominy::HOMINY_LEVEL
