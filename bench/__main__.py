@@ -1,5 +1,6 @@
 """`python -m bench report RESULT.json`: the table and the charts. `python -m bench programs FOLDER`: whole programs.
-`python -m bench layers`: normalisation, softmax, losses, dropout, embedding and Adam beside PyTorch."""
+`python -m bench layers`: normalisation, softmax, losses, dropout, embedding and Adam beside PyTorch. `python -m bench
+conv`: convolutions beside PyTorch and ONNX Runtime. `python -m bench models`: whole networks beside PyTorch."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ import argparse
 import pathlib
 import sys
 
-from . import layers, programs, report
+from . import convolution, layers, models, programs, report
 
 
 def main() -> int:
@@ -19,11 +20,17 @@ def main() -> int:
     of_report.add_argument("--charts", type=pathlib.Path, metavar="FOLDER", help="write PNG files there")
     programs.add_arguments(commands.add_parser("programs", help="whole programs and fixed costs, beside PyTorch"))
     layers.add_arguments(commands.add_parser("layers", help="layers with their gradients, beside PyTorch"))
+    convolution.add_arguments(commands.add_parser("conv", help="convolutions, beside PyTorch and ONNX Runtime"))
+    models.add_arguments(commands.add_parser("models", help="whole networks, beside PyTorch, and their memory"))
     arguments = parser.parse_args()
     if arguments.command == "programs":
         return programs.run(arguments)
     if arguments.command == "layers":
         return layers.run(arguments)
+    if arguments.command == "models":
+        return models.run(arguments)
+    if arguments.command == "conv":
+        return convolution.run(arguments)
     result = report.load(arguments.result)
     print(report.table(result))
     if arguments.charts:

@@ -35,6 +35,38 @@ def _value(name: str, shape: Sequence[int] | None, dtype: np.dtype) -> bytes:
     return _field(1, name) + _field(2, _field(1, tensor))
 
 
+def _attribute(name: str, value: int | Sequence[int]) -> bytes:
+    """AttributeProto of an integer or of several."""
+    if isinstance(value, int):
+        return _field(1, name) + _field(3, value) + _field(20, 2)
+    return _field(1, name) + b"".join(_field(8, item) for item in value) + _field(20, 7)
+
+
+def _constant(name: str, x: np.ndarray) -> bytes:
+    """TensorProto: an array that belongs to the model."""
+    dimensions = b"".join(_field(1, size) for size in x.shape)
+    return dimensions + _field(2, _ELEMENT_TYPES[x.dtype]) + _field(8, name) + _field(9, x.tobytes())
+
+
+def convolution(
+    operator: str,
+    x: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    groups: int,
+) -> bytes:
+    """A model y = operator(x) with a weight and a bias of its own; operator: Conv or ConvTranspose."""
+    attributes = {"strides": stride, "pads": [*padding, *padding], "kernel_shape": weight.shape[2:], "group": groups}
+    node = b"".join(_field(1, name) for name in ("x", "weight", "bias")) + _field(2, "y") + _field(4, operator)
+    node += b"".join(_field(5, _attribute(name, value)) for name, value in attributes.items())
+    graph = _field(1, node) + _field(2, operator)
+    graph += _field(5, _constant("weight", weight)) + _field(5, _constant("bias", bias))
+    graph += _field(11, _value("x", x.shape, x.dtype)) + _field(12, _value("y", None, x.dtype))
+    return _field(1, _IR_VERSION) + _field(7, graph) + _field(8, _field(1, "") + _field(2, _OPSET))
+
+
 def one_operator(operator: str, inputs: Sequence[np.ndarray], output_dtype: np.dtype) -> bytes:
     """A model y = operator(x0, x1, ...) for arrays of these shapes and dtypes."""
     names = [f"x{i}" for i in range(len(inputs))]

@@ -7,15 +7,23 @@ set(HOMINY_CSRC_DIR ${CMAKE_CURRENT_LIST_DIR})
 
 set(HOMINY_KERNEL_SOURCES
     cpu/activation.cpp
+    cpu/conv.cpp
+    cpu/conv_depthwise.cpp
+    cpu/conv_grouped.cpp
+    cpu/conv_product.cpp
+    cpu/conv_weight_gradient.cpp
+    cpu/conv_winograd.cpp
     cpu/dropout.cpp
     cpu/elementwise.cpp
     cpu/embedding.cpp
+    cpu/interpolate.cpp
     cpu/kernel_table.cpp
     cpu/loss.cpp
     cpu/matmul.cpp
     cpu/matmul_tile.cpp
     cpu/normalization.cpp
     cpu/optimizer.cpp
+    cpu/pool.cpp
     cpu/reduce.cpp
     cpu/softmax.cpp)
 set(HOMINY_ONCE_SOURCES

@@ -22,6 +22,12 @@ def distinct(x):
     return np.asarray(np.argsort(np.argsort(x, axis=None)).reshape(x.shape), np.float64) + x * 0.01
 
 
+def fused_arguments(x):
+    padding = ((1, 0), (0, 0))
+    arrays = x(1, 2, 4, 3), x(2, 1, 2, 2), x(2), x(1, 2, 4, 2)
+    return (*arrays, (1, 1), padding, (1, 1), 2, "relu", "auto", True)
+
+
 TAPE = [
     *(
         tape(name, lambda x: (x(2, 3, low=0.2, high=1.2),))
@@ -114,6 +120,8 @@ TAPE = [
     tape("embedding_gradient", lambda x: (x(2, 2, 3), np.asarray([[0, 2], [2, 1]]), 4, 1, True), 0),
     tape("bag_extremes", lambda x: (distinct(x(5, 3)), np.asarray([0, 2, 2]), np.asarray([2, 0, 3])), 0),
     tape("dropout_of_seed", lambda x: (x(5, 3), 0.4, 7), 0),
+    tape("cross_entropy_mean", lambda x: (x(4, 3), np.asarray([0, 2, 1, 2]), -100, 0.25), 0),
+    tape("cross_entropy_mean", lambda x: (x(4, 3), np.asarray([0, 2, 1, 2]), 2, 0.0), 0, label="cross entropy of some"),
     tape("bilinear", lambda x: (x(2, 2), x(2, 3), x(2, 2, 3), x(2)), 0, 1, 2, 3),
     tape("sum_to_size", lambda x: (x(4, 2, 3), (2, 1))),
     tape("sum", lambda x: (x(2, 3),), label="sum of all"),
@@ -124,6 +132,7 @@ TAPE = [
     tape("amax", lambda x: (distinct(x(2, 3)), 1), label="amax of one"),
     *(tape(name, lambda x: (distinct(x(2, 3)),), label=f"{name} of all") for name in ("max", "min")),
     *(tape(name, lambda x: (distinct(x(2, 3)), 1), label=f"{name} along 1") for name in ("max", "min")),
+    tape("convolution_activation", fused_arguments, 0, 1, 2, 3),
     tape("_binary_cross_entropy", lambda x: (x(2, 3, low=0.1, high=0.9), x(2, 3, low=0.1, high=0.9)), 0, 1),
 ]
 
@@ -177,12 +186,13 @@ TAPE += [
 
 
 # What a kernel's operator is a function of, where not of its arguments as they stand: the second result of
-# cross_entropy_rows is there for its gradient alone, whose rules know that it follows from the logits.
+# cross_entropy_rows and _mean is there for their gradients alone, whose rules know that it follows from the logits.
 THROUGH = {
     "layer_norm_over": lambda operator, *arguments: operator(*arguments)[0],
     "channel_norm": lambda operator, *arguments: operator(*arguments)[0],
     "bag_extremes": lambda operator, *arguments: operator(*arguments)[0],
     "cross_entropy_rows": lambda operator, *arguments: operator(*arguments)[0],
+    "cross_entropy_mean": lambda operator, *arguments: operator(*arguments)[0],
     "cross_entropy_backward": lambda operator, grad, *rest: operator(
         grad, *rest[:-1], ops.REGISTRY["cross_entropy_rows"](*rest[:-1])[1].detach()
     ),

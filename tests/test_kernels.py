@@ -11,9 +11,9 @@ import math
 import hominy
 import numpy as np
 import pytest
-from conftest import NATIVE
+from conftest import NATIVE, native_cases
 from hominy.backends import Declined, reference
-from hominy.testing import LAYOUTS, cases, lay_out
+from hominy.testing import LAYOUTS, cases, conv_cases, lay_out
 from hominy.testing.case import _arrays, _exactly, _ulps
 from hominy.testing.cases import CASES
 
@@ -23,6 +23,7 @@ WITH_OUT = [case for case in KERNELS if case.family in ("unary", "binary", "back
 DTYPES = ("float32", "float64")
 
 every_kernel = pytest.mark.parametrize("case", KERNELS, ids=str)
+every_native_kernel = pytest.mark.parametrize("case", native_cases(CASES), ids=str)
 every_elementwise = pytest.mark.parametrize("case", ELEMENTWISE, ids=str)
 every_with_out = pytest.mark.parametrize("case", WITH_OUT, ids=str)
 both_dtypes = pytest.mark.parametrize("dtype", DTYPES)
@@ -84,7 +85,7 @@ def test_every_kernel_has_a_case():
 
         assert {
             name for name in dir(_native) if hasattr(reference, name) and callable(getattr(reference, name))
-        } <= covered
+        } <= covered | {"conv_algorithm"}
     from hominy.backends import numba_jit
 
     own = {
@@ -274,6 +275,7 @@ LARGE = {
     "reduction": [((300007,), (0,)), ((517, 601), (0,)), ((517, 601), (1,)), ((31, 97, 103), (1,))],
     "softmax": [((300, 1001), 1), ((1001, 300), 0)],
     "loss": [(997, 301)],
+    "conv": conv_cases.LARGE,
     "optimizer": [((300, 401), (401,), (7,))],
     "matmul": [
         ((300, 401), (401, 307), ""),
@@ -297,7 +299,7 @@ def large_sizes(case):
 
 @pytest.mark.native
 @both_dtypes
-@every_kernel
+@every_native_kernel
 def test_bits_do_not_depend_on_threads(case, dtype, level, rng):
     from hominy.backends import native
 
@@ -327,7 +329,7 @@ def moved(x, offset):
 
 @pytest.mark.native
 @both_dtypes
-@every_kernel
+@every_native_kernel
 def test_bits_do_not_depend_on_alignment(case, dtype, level, rng):
     from hominy.backends import native
 
@@ -349,7 +351,7 @@ def test_bits_do_not_depend_on_alignment(case, dtype, level, rng):
 
 
 @pytest.mark.native
-@every_kernel
+@every_native_kernel
 def test_native_declines_other_dtypes(case, rng):
     from hominy.backends import native
 

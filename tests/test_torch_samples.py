@@ -52,6 +52,8 @@ PRODUCTS = {
     "nn.functional.bilinear",
     "__rmatmul__",
 }
+CONVOLUTIONS = {f"nn.functional.conv{kind}{n}d" for kind in ("", "_transpose") for n in (1, 2, 3)}
+PRODUCTS |= CONVOLUTIONS
 EXACT = {
     "abs",
     "all",
@@ -224,7 +226,6 @@ UNSUPPORTED = {
     },
     "nn.functional.feature_alpha_dropout with_train": [(r"p=0\.5, training=True", RANDOM)],
     "nn.functional.batch_norm": [(r"^float\d+\[0\]", "an input has channels, even an empty one")],
-    "cat": [(r"\[0\]'.*\[5, 5\]", "no 1-d empty tensor among matrices (a relic of old versions)")],
 }
 
 
@@ -382,6 +383,8 @@ def product_bounds(op, sample, u):
     depth = max(sizes, default=1)
     if op.name == "nn.functional.bilinear":
         depth *= depth
+    if op.name in CONVOLUTIONS:  # of the result, of the gradients of the input and of the weight, at most
+        depth = max(sample.args[0].numel(), sample.input.numel(), in_torch(op, sample, torch.float64).values[0].size)
     terms = in_torch(op, sample, torch.float64, magnitude)
     return [None if t is None else (depth + 8) * u * finite(t) for t in terms.all()]
 

@@ -15,8 +15,10 @@ extern const hominy_kernels* kernels;  // of the ISA level in use
 void bind_elementwise(py::module_& m);
 void bind_reductions(py::module_& m);
 void bind_products(py::module_& m);
+void bind_convolutions(py::module_& m);
 void bind_layers(py::module_& m);
 void bind_optimizers(py::module_& m);
+void bind_pooling(py::module_& m);
 
 // Below this many elements a kernel ends sooner than handing the interpreter lock to and fro would take.
 constexpr int64_t unlock_elements = 16 * 1024;
@@ -95,6 +97,9 @@ inline py::object reduced_output(const char* op, hominy_tensor& out, const bool*
   for (int i = 0, k = 0; i < out.ndim; ++i) out.strides[i] = dropped[i] ? 0 : small.strides[k++];
   return result;
 }
+
+// The activation that products and convolutions apply in the store.
+hominy_activation activation_of(const char* op, const std::string& name);
 
 // Scratch memory for the length of one call.
 class workspace {

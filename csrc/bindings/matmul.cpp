@@ -2,6 +2,14 @@
 #include "bindings.hpp"
 
 namespace hominy {
+
+hominy_activation activation_of(const char* op, const std::string& name) {
+  static const char* const names[] = {"none", "relu", "sigmoid", "tanh", "gelu", "silu"};
+  for (int i = 0; i < 6; ++i)
+    if (name == names[i]) return hominy_activation(i);
+  raise_value(op, "activation", "one of none, relu, sigmoid, tanh, gelu, silu", "'" + name + "'");
+}
+
 namespace {
 
 // Rows of a that lie at one stride and meet the same b are rows of one larger product: (B, M, K) @ (K, N) is
@@ -87,13 +95,6 @@ py::object run_matmul(py::handle a_array, py::handle b_array) {
     multiply(op, a_wide, b_wide, nullptr, HOMINY_ACTIVATION_NONE, out);
     return result;
   });
-}
-
-hominy_activation activation_of(const char* op, const std::string& name) {
-  static const char* const names[] = {"none", "relu", "sigmoid", "tanh", "gelu", "silu"};
-  for (int i = 0; i < 6; ++i)
-    if (name == names[i]) return hominy_activation(i);
-  raise_value(op, "activation", "one of none, relu, sigmoid, tanh, gelu, silu", "'" + name + "'");
 }
 
 py::object run_linear(py::handle x_array, py::handle weight_array, py::handle bias_array,

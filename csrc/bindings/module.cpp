@@ -31,8 +31,10 @@ PYBIND11_MODULE(_native, m) {
   bind_elementwise(m);
   bind_reductions(m);
   bind_products(m);
+  bind_convolutions(m);
   bind_layers(m);
   bind_optimizers(m);
+  bind_pooling(m);
 
   m.def("isa", [] { return kernels->isa; }, "The ISA level in use.");
   m.def("select_isa", select_isa, py::arg("name"),

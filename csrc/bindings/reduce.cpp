@@ -150,6 +150,39 @@ py::object run_cross_entropy(py::handle logits, py::handle target, py::handle we
   });
 }
 
+// The mean of the losses, (), and logsumexp, (N,), where every row counts.
+py::object run_cross_entropy_mean(py::handle logits, py::handle target, int64_t ignore_index, double label_smoothing) {
+  return declining([&]() -> py::object {
+    const char* op = "cross_entropy";
+    classification in(op, logits, target, py::none());
+    const int64_t rows = in.target.shape[0];
+    for (int64_t n = 0; n < rows; ++n) {
+      int64_t t;
+      memcpy(&t, static_cast<const char*>(in.target.data) + n * in.target.strides[0], sizeof t);
+      if (t == ignore_index) throw declined{"a row is ignored"};
+    }
+    hominy_tensor logsumexp = in.logits, losses, mean;
+    logsumexp.ndim = 1;
+    losses = mean = logsumexp;
+    py::object logsumexp_array = allocate(op, logsumexp);
+    workspace scratch(rows * dtype_size(losses.dtype));
+    losses.data = scratch.data();
+    losses.strides[0] = dtype_size(losses.dtype);
+    mean.ndim = 0;
+    py::object mean_array = allocate(op, mean);
+    mean.ndim = mean.shape[0] = 1;
+    hominy_status status;
+    {
+      unlocked without_lock(element_count(in.logits) >= unlock_elements);
+      status =
+          kernels->cross_entropy(&in.logits, &in.target, nullptr, ignore_index, label_smoothing, &losses, &logsumexp);
+      if (status == HOMINY_OK) status = kernels->reduce(HOMINY_REDUCE_mean, &losses, &mean);
+    }
+    in.require_ok_index(op, status, ignore_index);
+    return py::make_tuple(mean_array, logsumexp_array);
+  });
+}
+
 py::object run_cross_entropy_backward(py::handle gradient_array, py::handle logits, py::handle target,
                                       py::handle weight, int64_t ignore_index, double label_smoothing,
                                       py::handle logsumexp_array) {
@@ -211,6 +244,8 @@ void bind_reductions(py::module_& m) {
   }
   m.def("cross_entropy", run_cross_entropy, py::arg("logits"), py::arg("target"), py::arg("weight"),
         py::arg("ignore_index"), py::arg("label_smoothing"));
+  m.def("cross_entropy_mean", run_cross_entropy_mean, py::arg("logits"), py::arg("target"), py::arg("ignore_index"),
+        py::arg("label_smoothing"));
   m.def("cross_entropy_backward", run_cross_entropy_backward, py::arg("gradient"), py::arg("logits"), py::arg("target"),
         py::arg("weight"), py::arg("ignore_index"), py::arg("label_smoothing"), py::arg("logsumexp"));
 }

@@ -1,11 +1,14 @@
 // Fills the table of include/hominy.h with this ISA level's kernels.
+#include "conv.hpp"
 #include "dropout.hpp"
 #include "elementwise.hpp"
 #include "embedding.hpp"
+#include "interpolate.hpp"
 #include "loss.hpp"
 #include "matmul.hpp"
 #include "normalization.hpp"
 #include "optimizer.hpp"
+#include "pool.hpp"
 #include "reduce.hpp"
 #include "softmax.hpp"
 
@@ -22,6 +25,11 @@ const hominy_kernels* kernel_table() {
       .isa = HOMINY_NAME_OF(HOMINY_LEVEL),
       .matmul_workspace_size = matmul_workspace_size,
       .matmul = matmul,
+      .conv_algorithm = conv_algorithm,
+      .conv_packed_size = conv_packed_size,
+      .conv_pack = conv_pack,
+      .conv_workspace_size = conv_workspace_size,
+      .conv = conv,
       .unary = unary,
       .binary = binary,
       .compare = compare,
@@ -42,6 +50,13 @@ const hominy_kernels* kernel_table() {
       .embedding = embedding,
       .embedding_backward = embedding_backward,
       .dropout = dropout,
+      .resample_workspace_size = resample_workspace_size,
+      .resample = resample,
+      .max_pool_workspace_size = max_pool_workspace_size,
+      .max_pool = max_pool,
+      .max_pool_backward = max_pool_backward,
+      .gather_planes = gather_planes,
+      .scatter_planes = scatter_planes,
       .sgd_step = sgd_step,
       .adam_step = adam_step,
       .nadam_step = nadam_step,

@@ -33,9 +33,6 @@ constexpr double least_task = 1 << 18;        // multiply-adds that repay handin
 constexpr int64_t max_tasks = 256;
 constexpr int64_t max_parts = 16;
 
-inline int64_t parts_of(int64_t size, int64_t part) { return (size + part - 1) / part; }
-inline int64_t round_up(int64_t size, int64_t multiple) { return parts_of(size, multiple) * multiple; }
-
 // One product, strides in bytes. bias[i * bias_row + j * bias_column]: transposing a product makes it run along rows.
 struct product {
   int64_t m, k, n;
@@ -78,12 +75,6 @@ struct plan {
   int64_t parts;     // of k, summed apart
   int64_t scratch;   // bytes, of one part
 };
-
-// Row of a packed block of a, in bytes: an odd number of cache lines, so that a panel's rows fall into different sets.
-template <class T>
-int64_t packed_row(int64_t k) {
-  return (round_up(k * int64_t(sizeof(T)), 64) / 64 | 1) * 64;
-}
 
 template <class T>
 plan make_plan(const product& x) {
@@ -151,18 +142,6 @@ void scatter(char* to, int64_t row_stride, int64_t column_stride, const T* tile,
     else
       for (int64_t j = 0; j < columns; j++) memcpy(to + j * column_stride, tile + j, sizeof(T));
 }
-
-// `count` rows dealt into panels of nearly equal height: the first `taller` of them have one row more.
-struct panel_list {
-  int64_t count, height, taller;
-  explicit panel_list(int64_t rows) {
-    count = parts_of(rows, max_tile_rows);
-    height = rows / count;
-    taller = rows % count;
-  }
-  int64_t begin(int64_t panel) const { return panel * height + minimum_of(panel, taller); }
-  int64_t rows(int64_t panel) const { return height + (panel < taller); }
-};
 
 // The operands of a block as the tile kernels find them, packed or in place. a: panel at row i from the block's first
 // at a + i * a_pitch, its rows a_row apart; b: strip at column j at b + j * b_pitch.

@@ -13,6 +13,11 @@ void multiply_tile(int64_t k, const char* a, int64_t a_row, int64_t a_step, cons
   for (int i = 0; i < rows; i++)
 #pragma GCC unroll 8
     for (int j = 0; j < vectors; j++) sum[i][j] = load((const T*)(start + i * start_row) + j * lanes<T>);
+  // A pointer for every three rows: x86 addresses the three from it, and none of the loop's integers leaves the registers,
+  // which cost a tenth of the speed.
+  const char* a_rows[(rows + 2) / 3];
+#pragma GCC unroll 16
+  for (int i = 0; i < rows; i += 3) a_rows[i / 3] = a + i * a_row;
   for (int64_t p = 0; p < k; p++) {
     vec<T> b_row[vectors];
 #pragma GCC unroll 8
@@ -22,11 +27,12 @@ void multiply_tile(int64_t k, const char* a, int64_t a_row, int64_t a_step, cons
     }
 #pragma GCC unroll 16
     for (int i = 0; i < rows; i++) {
-      const T x = load_scalar<T>(a + i * a_row);
+      const T x = load_scalar<T>(a_rows[i / 3] + i % 3 * a_row);
 #pragma GCC unroll 8
       for (int j = 0; j < vectors; j++) sum[i][j] += x * b_row[j];
     }
-    a += a_step;
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; i += 3) a_rows[i / 3] += a_step;
     b += b_step;
   }
 #pragma GCC unroll 16

@@ -41,4 +41,25 @@ inline int log2_widest_tile(int64_t rows) {
   return rows * 8 <= max_accumulators ? 3 : rows * 4 <= max_accumulators ? 2 : 1;
 }
 
+inline int64_t parts_of(int64_t size, int64_t part) { return (size + part - 1) / part; }
+inline int64_t round_up(int64_t size, int64_t multiple) { return parts_of(size, multiple) * multiple; }
+
+// Row of a packed block of a, in bytes: an odd number of cache lines, so that a panel's rows fall into different sets.
+template <class T>
+int64_t packed_row(int64_t k) {
+  return (round_up(k * int64_t(sizeof(T)), 64) / 64 | 1) * 64;
+}
+
+// `count` rows dealt into panels of nearly equal height: the first `taller` of them have one row more.
+struct panel_list {
+  int64_t count, height, taller;
+  explicit panel_list(int64_t rows) {
+    count = parts_of(rows, max_tile_rows);
+    height = rows / count;
+    taller = rows % count;
+  }
+  int64_t begin(int64_t panel) const { return panel * height + minimum_of(panel, taller); }
+  int64_t rows(int64_t panel) const { return height + (panel < taller); }
+};
+
 }  // namespace hominy::HOMINY_LEVEL

@@ -136,6 +136,45 @@ inline void store_partial(double* p, vec<double> v, int64_t n) {
 }
 #endif
 
+// Lanes [low, high), 0 <= low, high <= lanes, made once for many vectors: load_range gives 0 in the others and store_range
+// leaves them, and neither touches their memory.
+template <class T>
+struct lane_range {
+#if defined(__AVX512F__)
+  __mmask16 mask;
+  lane_range(int64_t low, int64_t high) : mask(__mmask16(low < high ? ((1u << high) - 1u) & ~((1u << low) - 1u) : 0u)) {}
+#else
+  int64_t low, count;
+  lane_range(int64_t low, int64_t high) : low(low), count(low < high ? high - low : 0) {}
+#endif
+};
+template <class T>
+inline vec<T> load_range(const T* p, lane_range<T> range) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == 4)
+    return (vec<T>)_mm512_maskz_loadu_ps(range.mask, p);
+  else
+    return (vec<T>)_mm512_maskz_loadu_pd(__mmask8(range.mask), p);
+#else
+  if (range.count == lanes<T>) return load(p);
+  vec<T> v{};
+  memcpy((T*)&v + range.low, p + range.low, size_t(range.count) * sizeof(T));
+  return v;
+#endif
+}
+template <class T>
+inline void store_range(T* p, vec<T> v, lane_range<T> range) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == 4)
+    _mm512_mask_storeu_ps(p, range.mask, (__m512)v);
+  else
+    _mm512_mask_storeu_pd(p, __mmask8(range.mask), (__m512d)v);
+#else
+  if (range.count == lanes<T>) return store(p, v);
+  memcpy(p + range.low, (const T*)&v + range.low, size_t(range.count) * sizeof(T));
+#endif
+}
+
 // The 64-bit products of the lower halves of 64-bit lanes.
 inline vec<uint64_t> multiply_lower_halves(vec<uint64_t> a, vec<uint64_t> b) {
 #if defined(__AVX512F__)

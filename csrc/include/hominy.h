@@ -24,7 +24,7 @@ extern "C" {
 #endif
 
 /* Raised by one whenever a struct below changes: a table with another number must not be used. */
-#define HOMINY_ABI_VERSION 2
+#define HOMINY_ABI_VERSION 3
 #define HOMINY_MAX_NDIM 32
 
 typedef enum hominy_status {
@@ -197,6 +197,41 @@ typedef struct hominy_adadelta {
   int32_t maximize;
 } hominy_adadelta;
 
+/* Which of a convolution's three operands is the result of the other two. */
+typedef enum hominy_conv_direction {
+  HOMINY_CONV_FORWARD = 0,
+  HOMINY_CONV_INPUT_GRADIENT,
+  HOMINY_CONV_WEIGHT_GRADIENT
+} hominy_conv_direction;
+
+/* AUTO chooses by shape; PRODUCT computes every convolution; the others say in csrc/cpu/conv.hpp what they are for. */
+typedef enum hominy_conv_algorithm {
+  HOMINY_CONV_AUTO = 0,
+  HOMINY_CONV_PRODUCT,
+  HOMINY_CONV_DEPTHWISE,
+  HOMINY_CONV_GROUPED,
+  HOMINY_CONV_WINOGRAD2,
+  HOMINY_CONV_WINOGRAD4
+} hominy_conv_algorithm;
+
+typedef struct hominy_conv {
+  int64_t stride[3], padding[3], dilation[3]; /* one a dimension of space; padding before its first element */
+  int64_t groups;
+  hominy_conv_algorithm algorithm;
+  hominy_activation activation;
+  int32_t exact; /* AUTO never chooses Winograd */
+} hominy_conv;
+
+/* Along one dimension, the inputs that each position of an output is made of: pooling, interpolation. */
+typedef struct hominy_windows {
+  int64_t size;             /* positions of the output */
+  int64_t most;             /* the most inputs that one of them reads */
+  const int32_t* counts;    /* (size) how many each reads */
+  const int32_t* positions; /* (most, size) which; not read beyond the count */
+  const double* weights;    /* (most, size) their weights, or NULL: 1 */
+  const double* divisors;   /* (size) what the sum is divided by, or NULL: 1 */
+} hominy_windows;
+
 typedef struct hominy_kernels {
   int32_t abi_version;
   const char* isa; /* "baseline", "avx2", "avx512", "neon" */
@@ -207,6 +242,24 @@ typedef struct hominy_kernels {
   hominy_status (*matmul)(const hominy_tensor* a, const hominy_tensor* b, const hominy_tensor* bias,
                           hominy_activation activation, const hominy_tensor* out, void* workspace,
                           int64_t workspace_size);
+
+  /* x (N, C, space...), weight (O, C / groups, kernel...), out (N, O, space...), space of one to three dimensions:
+   * out[n, o, p] = activation(bias[o] + residual[n, o, p] + sum of weight[o, c, t] x[n, c, p stride + t dilation -
+   * padding]), x zero outside. `direction` says which of the three is written: for the input gradient bias (C) and
+   * residual are x's, for the weight gradient there are none. bias and residual may be NULL, and so may `packed`, what
+   * conv_pack made of the weights for a call with these shapes, strides and settings; packed size 0: it makes nothing. */
+  hominy_conv_algorithm (*conv_algorithm)(hominy_conv_direction direction, const hominy_tensor* x,
+                                          const hominy_tensor* weight, const hominy_tensor* out,
+                                          const hominy_conv* settings);
+  int64_t (*conv_packed_size)(hominy_conv_direction direction, const hominy_tensor* x, const hominy_tensor* weight,
+                              const hominy_tensor* out, const hominy_conv* settings);
+  hominy_status (*conv_pack)(hominy_conv_direction direction, const hominy_tensor* x, const hominy_tensor* weight,
+                             const hominy_tensor* out, const hominy_conv* settings, void* packed);
+  int64_t (*conv_workspace_size)(hominy_conv_direction direction, const hominy_tensor* x, const hominy_tensor* weight,
+                                 const hominy_tensor* out, const hominy_conv* settings);
+  hominy_status (*conv)(hominy_conv_direction direction, const hominy_tensor* x, const hominy_tensor* weight,
+                        const hominy_tensor* out, const hominy_tensor* bias, const hominy_tensor* residual,
+                        const void* packed, const hominy_conv* settings, void* workspace, int64_t workspace_size);
 
   /* All operands of one shape (broadcast dimensions have stride 0) and one dtype; `compare` writes HOMINY_BOOL,
    * `where` reads its condition as HOMINY_BOOL. */
@@ -280,6 +333,24 @@ typedef struct hominy_kernels {
   /* out = x / (1 - p) with probability 1 - p, else 0: decided by the seed and the element's number in C order. Both
    * arrays lie in C order. Its own gradient. */
   hominy_status (*dropout)(const hominy_tensor* x, double p, uint64_t seed, const hominy_tensor* out);
+
+  /* x (N, C, D, H, W); windows: of depth, height and width. resample: weighted sums of windows (average pooling,
+   * interpolation, their gradients). max_pool: the largest of each window and, unless indices is NULL, its place in the
+   * plane (D, H, W) (int64 or int32). */
+  int64_t (*resample_workspace_size)(const hominy_tensor* x, const hominy_windows* windows);
+  hominy_status (*resample)(const hominy_tensor* x, const hominy_windows* windows, const hominy_tensor* out,
+                            void* workspace, int64_t workspace_size);
+  int64_t (*max_pool_workspace_size)(const hominy_tensor* x, const hominy_windows* windows);
+  hominy_status (*max_pool)(const hominy_tensor* x, const hominy_windows* windows, const hominy_tensor* out,
+                            const hominy_tensor* indices, void* workspace, int64_t workspace_size);
+  hominy_status (*max_pool_backward)(const hominy_tensor* gradient, const hominy_tensor* indices,
+                                     const hominy_windows* windows, const hominy_tensor* out, void* workspace,
+                                     int64_t workspace_size);
+  /* out (N, C, Q) = x (N, C, P)[n, c, indices (N, C, Q)]; and out = 0, out[n, c, indices (N, C, P)] = or += x (N, C, P).
+   * BAD_INDEX outside the plane. */
+  hominy_status (*gather_planes)(const hominy_tensor* x, const hominy_tensor* indices, const hominy_tensor* out);
+  hominy_status (*scatter_planes)(int32_t sum, const hominy_tensor* x, const hominy_tensor* indices,
+                                  const hominy_tensor* out);
 
   /* One call steps every parameter of a model. */
   hominy_status (*sgd_step)(const hominy_parameter* parameters, int64_t count, const hominy_sgd* settings);

@@ -12,6 +12,7 @@ from typing import Any
 from . import autograd, backends, ops
 from .autograd import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from .backends import use_backend
+from .backends.conv_choice import get_float_precision, set_float_precision
 from .creation import (
     arange,
     as_tensor,
@@ -45,6 +46,8 @@ from .dtypes import (
     set_default_dtype,
     uint8,
 )
+from .memory_format import channels_last, channels_last_3d, contiguous_format, preserve_format
+from .prepared import prepare
 from .printing import set_printoptions
 from .random import (
     Generator,
@@ -83,8 +86,8 @@ def is_tensor(value: Any) -> Any:
 
 def __getattr__(name: str) -> Any:
     if name in (  # imported when first asked for
-        "callbacks", "kernels", "linalg", "memory", "nn", "optim", "random", "serialization", "testing", "training",
-        "transforms", "utils",
+        "callbacks", "kernels", "linalg", "memory", "models", "nn", "optim", "random", "serialization", "testing",
+        "training", "transforms", "utils",
     ):  # fmt: skip
         import importlib
 
@@ -106,12 +109,13 @@ def __getattr__(name: str) -> Any:
 
 __all__ = [
     "Generator", "Tensor", "arange", "as_tensor", "autograd", "backends", "bernoulli", "bool", "default_generator",
-    "get_rng_state", "inf", "linalg", "logspace", "multinomial", "nan", "newaxis", "normal", "pi", "e", "randint_like",
+    "channels_last", "channels_last_3d", "contiguous_format", "preserve_format",
+    "get_float_precision", "get_rng_state", "inf", "linalg", "logspace", "multinomial", "nan", "newaxis", "normal", "pi", "e", "randint_like",
     "scalar_tensor", "seed", "set_printoptions", "set_rng_state", "double", "empty", "empty_like",
     "enable_grad", "eye", "float", "float16", "float32", "float64", "from_dlpack", "from_numpy", "full", "full_like",
     "get_default_dtype", "get_num_threads", "half", "initial_seed", "int", "int8", "int16", "int32", "int64",
     "is_grad_enabled", "is_tensor", "linspace", "long", "manual_seed", "no_grad", "ones", "ones_like", "ops",
-    "promote_types", "rand", "rand_like", "randint", "randn", "randn_like", "randperm", "set_default_dtype",
-    "set_grad_enabled", "set_num_threads", "short", "tensor", "uint8", "use_backend", "zeros", "zeros_like",
-    *ops.public_functions(),
+    "prepare", "promote_types", "rand", "rand_like", "randint", "randn", "randn_like", "randperm", "set_default_dtype",
+    "set_float_precision", "set_grad_enabled", "set_num_threads", "short", "tensor", "uint8", "use_backend", "zeros",
+    "zeros_like", *ops.public_functions(),
 ]  # fmt: skip

@@ -13,11 +13,11 @@ _WHY_PURE = (
 )
 
 
-def _bytes(count: int) -> str:
-    for unit in ("B", "KiB", "MiB"):
+def _bytes(count: float) -> str:
+    for unit, digits in (("B", 0), ("KiB", 0), ("MiB", 1)):
         if count < 1024:
-            return f"{count:.0f} {unit}"
-        count /= 1024  # type: ignore[assignment]
+            return f"{count:.{digits}f} {unit}"
+        count /= 1024
     return f"{count:.1f} GiB"
 
 
@@ -96,12 +96,19 @@ def main(arguments: list[str] | None = None) -> int:
         "demo", help="train on real digits, verify and time the kernels, draw a picture", add_help=False
     )
     parsed, rest = parser.parse_known_args(arguments)
-    if parsed.command == "info":
-        print(info())
-        return 0
-    from .demo import main as demo
+    try:
+        status = 0
+        if parsed.command == "info":
+            print(info())
+        else:
+            from .demo import main as demo
 
-    return demo(rest)
+            status = demo(rest)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # the reader, `head` say, has seen enough: what is still buffered goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
 
 
 if __name__ == "__main__":

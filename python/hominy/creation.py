@@ -9,6 +9,7 @@ import numpy as np
 
 from .autograd import TensorBase
 from .dtypes import get_default_dtype, normalize_dtype
+from .memory_format import checked, contiguous_format, empty_in, order_of, preserve_format
 from .tensor import Tensor, as_array
 from .utils.arguments import integer
 
@@ -111,10 +112,17 @@ def ones(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool 
     return _made(np.ones(_sized("ones", size), _dtype(dtype)), requires_grad)
 
 
-def empty(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def empty(
+    *size: Any,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    memory_format: Any = contiguous_format,
+) -> Tensor:
     """A tensor whose elements are not set."""
     on_cpu("empty", device)
-    return _made(np.empty(_sized("empty", size), _dtype(dtype)), requires_grad)
+    shape = _sized("empty", size)
+    return _made(empty_in(shape, _dtype(dtype), order_of("empty", memory_format, len(shape))), requires_grad)
 
 
 def full(size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
@@ -131,32 +139,49 @@ def scalar_tensor(value: Any, *, dtype: Any = None, device: Any = None, requires
     return _made(np.asarray(value, _dtype(dtype)), requires_grad)
 
 
-def _like(name: str, make: Any, input: Any, dtype: Any, device: Any, requires_grad: bool, *fill: Any) -> Tensor:
+def _like(
+    name: str, make: Any, input: Any, dtype: Any, device: Any, requires_grad: bool, memory_format: Any, *fill: Any
+) -> Tensor:
     on_cpu(name, device)
-    array = make(as_array(input), *fill, dtype=None if dtype is None else normalize_dtype(dtype))
-    return _made(array, requires_grad)
+    array = as_array(input)
+    dtype = array.dtype if dtype is None else normalize_dtype(dtype)
+    if checked(name, memory_format) not in (None, preserve_format):
+        array = empty_in(array.shape, dtype, order_of(name, memory_format, array.ndim))
+    return _made(make(array, *fill, dtype=dtype), requires_grad)
 
 
-def zeros_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    """Zeros with input's shape and, unless given, its dtype."""
-    return _like("zeros_like", np.zeros_like, input, dtype, device, requires_grad)
+def zeros_like(
+    input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, memory_format: Any = None
+) -> Tensor:
+    """Zeros with input's shape and, unless given, its dtype and memory order."""
+    return _like("zeros_like", np.zeros_like, input, dtype, device, requires_grad, memory_format)
 
 
-def ones_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    """Ones with input's shape and, unless given, its dtype."""
-    return _like("ones_like", np.ones_like, input, dtype, device, requires_grad)
+def ones_like(
+    input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, memory_format: Any = None
+) -> Tensor:
+    """Ones with input's shape and, unless given, its dtype and memory order."""
+    return _like("ones_like", np.ones_like, input, dtype, device, requires_grad, memory_format)
 
 
-def empty_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def empty_like(
+    input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, memory_format: Any = None
+) -> Tensor:
     """A tensor with input's shape whose elements are not set."""
-    return _like("empty_like", np.empty_like, input, dtype, device, requires_grad)
+    return _like("empty_like", np.empty_like, input, dtype, device, requires_grad, memory_format)
 
 
 def full_like(
-    input: Tensor, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+    input: Tensor,
+    fill_value: Any,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    memory_format: Any = None,
 ) -> Tensor:
-    """One value with input's shape and, unless given, its dtype."""
-    return _like("full_like", np.full_like, input, dtype, device, requires_grad, fill_value)
+    """One value with input's shape and, unless given, its dtype and memory order."""
+    return _like("full_like", np.full_like, input, dtype, device, requires_grad, memory_format, fill_value)
 
 
 def _number(value: Any) -> Any:

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from .creation import _dtype, _made, _sized, on_cpu
+from .memory_format import checked, preserve_format
 from .quantile import natural_logarithm, normal_quantile
 from .tensor import Tensor, as_array
 from .utils.arguments import integer, number
@@ -278,20 +279,34 @@ def randperm(
     return _made(order.astype(_dtype(dtype, np.dtype("int64")), copy=False), requires_grad)
 
 
-def rand_like(input: Tensor, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
-    """Uniform in [0, 1), with input's shape and dtype."""
-    return rand(input.shape, dtype=input.dtype if dtype is None else dtype, requires_grad=requires_grad)
+def rand_like(input: Tensor, *, dtype: Any = None, requires_grad: bool = False, memory_format: Any = None) -> Tensor:
+    """Uniform in [0, 1), with input's shape, dtype and memory order; the numbers are those that `rand` draws."""
+    drawn = rand(input.shape, dtype=input.dtype if dtype is None else dtype)
+    return _arranged("rand_like", drawn, input, memory_format).requires_grad_(requires_grad)
 
 
-def randn_like(input: Tensor, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
-    """Standard normal, with input's shape and dtype."""
-    return randn(input.shape, dtype=input.dtype if dtype is None else dtype, requires_grad=requires_grad)
+def randn_like(input: Tensor, *, dtype: Any = None, requires_grad: bool = False, memory_format: Any = None) -> Tensor:
+    """Standard normal, with input's shape, dtype and memory order; the numbers are those that `randn` draws."""
+    drawn = randn(input.shape, dtype=input.dtype if dtype is None else dtype)
+    return _arranged("randn_like", drawn, input, memory_format).requires_grad_(requires_grad)
 
 
-def randint_like(input: Tensor, low: int, high: Any = None, *, dtype: Any = None) -> Tensor:
-    """Integers in [low, high), or [0, low), with input's shape and dtype."""
+def _arranged(name: str, drawn: Tensor, like: Tensor, memory_format: Any) -> Tensor:
+    array = as_array(like)
+    if checked(name, memory_format) not in (None, preserve_format):
+        return drawn.contiguous(memory_format)
+    if array.flags.c_contiguous:
+        return drawn
+    arranged = np.empty_like(array, drawn.dtype)
+    arranged[...] = drawn._array
+    return _made(arranged, False)
+
+
+def randint_like(input: Tensor, low: int, high: Any = None, *, dtype: Any = None, memory_format: Any = None) -> Tensor:
+    """Integers in [low, high), or [0, low), with input's shape, dtype and memory order."""
     low, high = (0, low) if high is None else (low, high)
-    return randint(low, high, input.shape, dtype=input.dtype if dtype is None else dtype)
+    drawn = randint(low, high, input.shape, dtype=input.dtype if dtype is None else dtype)
+    return _arranged("randint_like", drawn, input, memory_format)
 
 
 def normal(

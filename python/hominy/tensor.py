@@ -14,6 +14,7 @@ import numpy as np
 from . import autograd
 from .autograd import Storage, TensorBase, bump, check_in_place, set_tensor_type, wrap
 from .dtypes import dtype_name, normalize_dtype
+from .memory_format import contiguous_format, is_contiguous
 from .printing import text_of
 
 if TYPE_CHECKING:
@@ -160,9 +161,9 @@ class Tensor(TensorBase):
         """The address of the first element."""
         return self._array.ctypes.data
 
-    def is_contiguous(self) -> bool:
-        """Whether the elements lie in C order without gaps."""
-        return self._array.flags.c_contiguous
+    def is_contiguous(self, memory_format: Any = contiguous_format) -> bool:
+        """Whether the elements lie in C order, or in that of `memory_format`, without gaps."""
+        return is_contiguous(self._array, memory_format)
 
     def storage_offset(self) -> int:
         """Elements between the start of the memory and the first element."""
@@ -435,7 +436,8 @@ class Tensor(TensorBase):
 
     def to(self, *args: Any, **kwargs: Any) -> Tensor:
         """The tensor cast to a dtype: to(dtype), to(other) with another tensor's dtype, to("cpu"), to("cpu", dtype);
-        `copy=True` copies in any case. `non_blocking` and `memory_format` are accepted, and change nothing.
+        with `memory_format` laid out in that one (`hominy.channels_last`; contiguous_format always gives C order, where
+        PyTorch leaves what is not channels-last). `copy=True` copies in any case; `non_blocking` changes nothing.
 
         Raises:
             ValueError: a device other than the CPU. TypeError: no dtype of hominy's.
@@ -460,12 +462,13 @@ class Tensor(TensorBase):
                 dtype = argument
         if len(flags) > 1:
             copy = flags[1]
-        if kwargs.pop("other", None) is not None or set(kwargs) - {"non_blocking", "memory_format"}:
+        memory_format = kwargs.pop("memory_format", None)
+        if kwargs.pop("other", None) is not None or set(kwargs) - {"non_blocking"}:
             raise TypeError(f"[to] expected dtype, device, copy, non_blocking or memory_format, got {sorted(kwargs)}")
         on_cpu("to", device)
-        result = self if dtype is None else REGISTRY["to"](self, dtype)
+        result = self if dtype is None and memory_format is None else REGISTRY["to"](self, dtype, memory_format)
         if copy and result._array is self._array:
-            return REGISTRY["clone"](self)
+            return REGISTRY["clone"](self, memory_format)
         return self if result._array is self._array else result
 
     def type(self, dtype: Any = None) -> Any:
@@ -478,15 +481,15 @@ class Tensor(TensorBase):
 
     def byte(self, memory_format: Any = None) -> Tensor:
         """As uint8."""
-        return self.to(np.dtype("uint8"))
+        return self.to(np.dtype("uint8"), memory_format=memory_format)
 
     def char(self, memory_format: Any = None) -> Tensor:
         """As int8."""
-        return self.to(np.dtype("int8"))
+        return self.to(np.dtype("int8"), memory_format=memory_format)
 
     def short(self, memory_format: Any = None) -> Tensor:
         """As int16."""
-        return self.to(np.dtype("int16"))
+        return self.to(np.dtype("int16"), memory_format=memory_format)
 
     def share_memory_(self) -> Tensor:
         """The tensor itself: data loaders share memory by their own means."""
@@ -498,31 +501,31 @@ class Tensor(TensorBase):
 
     def float(self, memory_format: Any = None) -> Tensor:
         """As float32."""
-        return self.to(np.dtype("float32"))
+        return self.to(np.dtype("float32"), memory_format=memory_format)
 
     def double(self, memory_format: Any = None) -> Tensor:
         """As float64."""
-        return self.to(np.dtype("float64"))
+        return self.to(np.dtype("float64"), memory_format=memory_format)
 
     def half(self, memory_format: Any = None) -> Tensor:
         """As float16."""
-        return self.to(np.dtype("float16"))
+        return self.to(np.dtype("float16"), memory_format=memory_format)
 
     def bfloat16(self, memory_format: Any = None) -> Tensor:
         """As bfloat16 (needs the ml_dtypes package)."""
-        return self.to(normalize_dtype("bfloat16"))
+        return self.to(normalize_dtype("bfloat16"), memory_format=memory_format)
 
     def int(self, memory_format: Any = None) -> Tensor:
         """As int32."""
-        return self.to(np.dtype("int32"))
+        return self.to(np.dtype("int32"), memory_format=memory_format)
 
     def long(self, memory_format: Any = None) -> Tensor:
         """As int64."""
-        return self.to(np.dtype("int64"))
+        return self.to(np.dtype("int64"), memory_format=memory_format)
 
     def bool(self, memory_format: Any = None) -> Tensor:
         """As bool."""
-        return self.to(np.dtype("bool"))
+        return self.to(np.dtype("bool"), memory_format=memory_format)
 
     def cpu(self) -> Tensor:
         """The tensor itself: it is on the CPU."""

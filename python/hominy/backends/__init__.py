@@ -15,13 +15,17 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from .conv_choice import conv_algorithm, use_conv_algorithm
 from .declined import Declined
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import ModuleType
 
-__all__ = ["Declined", "available", "current_backend", "direct", "explain", "run", "use_backend"]
+__all__ = [
+    "Declined", "available", "conv_algorithm", "current_backend", "direct", "explain", "run", "use_backend",
+    "use_conv_algorithm",
+]  # fmt: skip
 
 _MODULES = {"native": "native", "numba": "numba_jit", "reference": "reference"}
 NAMES = tuple(_MODULES)

@@ -24,6 +24,7 @@ import numpy as np
 from . import numba_math as math64
 from . import reference
 from .declined import Declined
+from .numba_conv import conv, conv_input_gradient, conv_weight_gradient  # noqa: F401
 from .numba_math import inlined, jit
 from .numba_optimizer import (  # noqa: F401
     adadelta_step,

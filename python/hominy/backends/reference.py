@@ -21,7 +21,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from .reference_conv import conv, conv_algorithm, conv_input_gradient, conv_weight_gradient  # noqa: F401
 from .reference_layers import *  # noqa: F403
+from .reference_pool import *  # noqa: F403
 
 Array = np.ndarray
 Scalar = bool | int | float

@@ -16,6 +16,7 @@ import numpy as np
 from ..autograd import no_grad
 from ..creation import from_numpy
 from ..dtypes import category, float16, float32, float64, normalize_dtype
+from ..memory_format import ORDERS, checked, preserve_format
 from ..tensor import RemovableHandle, Tensor
 from ..utils.arguments import choice, wrong
 from .backward_hooks import BackwardWatch
@@ -284,12 +285,20 @@ class Module:
             elif parameter.grad is not None:
                 parameter.grad = parameter.grad.detach().zero_()
 
-    def to(self: M, *args: Any, device: Any = None, dtype: Any = None, non_blocking: bool = False) -> M:
+    def to(
+        self: M,
+        *args: Any,
+        device: Any = None,
+        dtype: Any = None,
+        non_blocking: bool = False,
+        memory_format: Any = None,
+    ) -> M:
         """Cast the floating-point parameters and buffers, in place: `to(hominy.float64)`, `to("cpu", hominy.float64)`,
         or `to(tensor)` for that tensor's dtype. The device is "cpu", which changes nothing.
 
         The parameters stay the same objects, so an optimizer that holds them goes on working. Integer and bool buffers
-        keep their dtype.
+        keep their dtype. With `memory_format` 4-d parameters and buffers are laid out channels last (5-d ones by
+        channels_last_3d), or in C order by contiguous_format.
         """
         where = f"{type(self).__name__}.to"
         for value in args:
@@ -302,22 +311,24 @@ class Module:
             else:
                 raise TypeError(wrong(where, "device, dtype", '"cpu" and one dtype', args))
         choice(where, "device", device, (None, "cpu"))
-        if dtype is None:
+        if dtype is None and checked(where, memory_format) in (None, preserve_format):
             return self
-        dtype = normalize_dtype(dtype)
-        if category(dtype) != 2:
+        dtype = None if dtype is None else normalize_dtype(dtype)
+        if dtype is not None and category(dtype) != 2:
             raise TypeError(wrong(where, "dtype", "a floating-point dtype", str(dtype)))
         for module in self.modules():
             for name, kind in module._registry.items():
                 value = module.__dict__[name]
                 if kind == MODULE or value is None or not value.is_floating_point():
                     continue
-                converted = value.detach().to(dtype)
+                converted = _converted(value.detach(), dtype, memory_format)
+                if converted._array is value._array:
+                    continue
                 if kind == PARAMETER:
                     gradient, value.grad = value.grad, None
                     value.data = converted
                     if gradient is not None:
-                        value.grad = gradient.detach().to(dtype)
+                        value.grad = _converted(gradient.detach(), dtype, memory_format)
                 else:
                     module.__dict__[name] = converted
         return self
@@ -514,6 +525,12 @@ class Module:
             return f"{self._get_name()}({extra})"
         lines = "\n".join(([extra] if extra else []) + children)
         return f"{self._get_name()}(" + ("\n  " + lines.replace("\n", "\n  ") + "\n" if lines else "") + ")"
+
+
+def _converted(value: Tensor, dtype: Any, memory_format: Any) -> Tensor:
+    """`value` cast and, where the format is of its number of dimensions, laid out."""
+    ordered = value.dim() == len(ORDERS[memory_format]) if memory_format in ORDERS else value.dim() in (4, 5)
+    return value.to(dtype, memory_format=memory_format if ordered else None)
 
 
 def _as_tensor(value: Any) -> Tensor:

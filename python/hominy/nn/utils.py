@@ -1,15 +1,26 @@
-"""What one does to the parameters of a model as a whole: clip their gradients, join them into one vector."""
+"""What one does to the parameters of a model as a whole: clip their gradients, join them into one vector; and to a
+model that only predicts: fold batch norm into convolutions, pack weights ahead.
+"""
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..autograd import no_grad
 from ..creation import tensor
 from ..ops.shape import cat
+from ..prepared import prepare as prepare_weight
 from ..tensor import Tensor
 from ..utils.arguments import number, wrong
+from .parameter import Parameter
+
+if TYPE_CHECKING:
+    from .module import Module
+
+M = TypeVar("M")
 
 
 def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
@@ -122,3 +133,99 @@ def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
         for parameter in parameters:
             parameter.copy_(vec[start : start + parameter.numel()].reshape(parameter.shape))
             start += parameter.numel()
+
+
+def fuse_conv_bn_weights(
+    conv_w: Tensor,
+    conv_b: Tensor | None,
+    bn_rm: Tensor,
+    bn_rv: Tensor,
+    bn_eps: float,
+    bn_w: Tensor | None,
+    bn_b: Tensor | None,
+    transpose: bool = False,
+) -> tuple[Parameter, Parameter]:
+    """(weight, bias) of the one convolution that does what a convolution and the batch norm after it do in evaluation.
+
+        weight = conv_w * bn_w / sqrt(bn_rv + bn_eps),  bias = (conv_b - bn_rm) * bn_w / sqrt(bn_rv + bn_eps) + bn_b
+
+    Args:
+        conv_w, conv_b: of the convolution, (out_channels, ...) and (out_channels,) or None.
+        bn_rm, bn_rv: the running mean and variance, (out_channels,).
+        bn_w, bn_b: the learnt weight and bias, (out_channels,) or None.
+        transpose: the convolution is a transposed one: the second dimension of conv_w holds the output channels.
+    """
+    with no_grad():
+        scale = (bn_rv + bn_eps).rsqrt()
+        scale = scale if bn_w is None else scale * bn_w
+        bias = (0.0 if conv_b is None else conv_b) - bn_rm
+        bias = bias * scale if bn_b is None else bias * scale + bn_b
+        shape = (1, -1, *(1,) * (conv_w.ndim - 2)) if transpose else (-1, *(1,) * (conv_w.ndim - 1))
+        weight = (conv_w * scale.reshape(shape)).to(conv_w.dtype)
+        bias = bias.to(conv_w.dtype if conv_b is None else conv_b.dtype)
+    return Parameter(weight, conv_w.requires_grad), Parameter(bias, conv_b is not None and conv_b.requires_grad)
+
+
+def fuse_conv_bn_eval(conv: M, bn: Any, transpose: bool = False) -> M:
+    """A copy of the convolution `conv` that also does the work of the batch norm `bn` behind it, both in evaluation.
+
+    Raises:
+        ValueError: one of them is in training mode, bn has no running statistics, or not as many as conv has outputs.
+    """
+    where = "fuse_conv_bn_eval"
+    given: Any = conv
+    for argument, module in (("conv", given), ("bn", bn)):
+        if module.training:
+            raise ValueError(wrong(where, argument, "a module in evaluation mode", "one in training"))
+    if bn.running_mean is None or bn.running_var is None:
+        raise ValueError(wrong(where, "bn", "running statistics", None))
+    if bn.num_features != given.out_channels:
+        raise ValueError(wrong(where, "bn", f"num_features of out_channels={given.out_channels}", bn.num_features))
+    fused: Any = copy.deepcopy(conv)
+    fused.weight, fused.bias = fuse_conv_bn_weights(
+        fused.weight, fused.bias, bn.running_mean, bn.running_var, bn.eps, bn.weight, bn.bias, transpose
+    )
+    return fused
+
+
+class PreparedModel:
+    """What `prepare` returns: ends it by `remove()`, or at the end of a `with` block."""
+
+    def __init__(self, modules: list[Any]) -> None:
+        self._modules = modules
+
+    def __len__(self) -> int:
+        """How many weights stand prepared."""
+        return len(self._modules)
+
+    def remove(self) -> None:
+        """Let the modules compute with their weights themselves again, and free the packed forms."""
+        for module in self._modules:
+            vars(module).pop("_prepared", None)
+        self._modules = []
+
+    def __enter__(self) -> PreparedModel:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.remove()
+
+
+def prepare(module: Module) -> PreparedModel:
+    """Pack the weights of all convolutions in `module` ahead, for inference: see `hominy.prepare`.
+
+        model.eval()
+        hominy.nn.utils.prepare(model)
+        with hominy.no_grad():
+            model(x)  # the first call of a shape packs
+
+    Parameters and the state dict stay what they are. A weight must not be written to meanwhile (that raises; a new
+    Parameter in its place is used as it is), and no gradients can be recorded, until the handle's `remove()`.
+    Transposed convolutions and linear layers are left alone: their kernels have no packed form.
+    """
+    from .conv import Conv1d, Conv2d, Conv3d
+
+    found = [each for each in module.modules() if isinstance(each, (Conv1d, Conv2d, Conv3d))]
+    for each in found:
+        vars(each)["_prepared"] = prepare_weight(each.weight)
+    return PreparedModel(found)

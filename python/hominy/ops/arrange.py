@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..dtypes import normalize_dtype
+from ..memory_format import channels_last_order
 from ..utils.arguments import choice, integer
 from .define import as_tensor, composed, normalize_axes, normalize_axis, operator, require_array
 from .indexing import accumulate_at, index_select, setitem
@@ -573,7 +574,7 @@ def constant_pad(input, pad, value):
         shape.append(total)
         outside.append(slice(builtins.max(before, 0), total - builtins.max(after, 0)))
         inside.append(slice(builtins.max(-before, 0), size - builtins.max(-after, 0)))
-    result = np.full(shape, value, array.dtype)
+    result = np.full_like(array, value, shape=shape)  # in array's memory order
     result[tuple(outside)] = array[tuple(inside)]
     return result
 
@@ -605,15 +606,20 @@ def pad(input, pad, mode="constant", value=None):
         raise ValueError(f"[pad] pad: expected at most {input.ndim} pairs of integers, got {margins}")
     if mode == "constant":
         return constant_pad(input, margins, 0.0 if value is None else value)
+    order = None if input.is_contiguous() else channels_last_order(input._array)
+    shape = input.shape
+    if order is not None:  # what is picked of C order lies in it
+        input = permute(input, order)
     for i in range(len(margins) // 2):
         axis, before, after = input.ndim - 1 - i, margins[2 * i], margins[2 * i + 1]
-        size = input.shape[axis]
+        size = shape[axis]
         limit = {"reflect": size - 1, "circular": size}.get(mode, before + after if size else 0)
         if (builtins.max(before, after) > builtins.max(limit, 0) and mode != "replicate") or size + before + after < 0:
             raise ValueError(f"[pad] pad: expected at most {limit} on dimension {axis} for {mode}, got {before, after}")
         if before or after:
-            input = index_select(input, axis, _padded_places(mode, size, before, after))
-    return input
+            place = axis if order is None else order.index(axis)
+            input = index_select(input, place, _padded_places(mode, size, before, after))
+    return input if order is None else permute(input, sorted(range(len(order)), key=order.__getitem__))
 
 
 @composed

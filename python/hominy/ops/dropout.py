@@ -10,21 +10,27 @@ import numpy as np
 
 from ..autograd import TensorBase, wrap
 from ..backends import run
+from ..memory_format import channels_last_order
 from .define import functional, operator, require_array, scalar
 
 
-@operator(public=False, direct="dropout")
-def dropout_of_seed(input, p, seed):
-    """input / (1 - p) where the element's draw says so, else 0: a function of the seed and of its number in C order."""
+@operator(public=False)
+def dropout_of_seed(input, p, seed, order=None):
+    """input / (1 - p) where the element's draw says so, else 0: a function of the seed and of its number in C order, or
+    with the axes in another order."""
     array = require_array("dropout", "input", input)
+    if order is not None:
+        array = array.transpose(order)
     if array.dtype.char in "fd":
-        return run("dropout", array, p, seed)
-    if array.dtype.kind not in "fV":
+        result = run("dropout", array, p, seed)
+    elif array.dtype.kind in "fV":
+        result = run("dropout", array.astype(np.float32), p, seed).astype(array.dtype)
+    else:
         raise TypeError(f"[dropout] input: expected a float dtype, got {array.dtype}")
-    return run("dropout", array.astype(np.float32), p, seed).astype(array.dtype)
+    return result if order is None else result.transpose(sorted(range(len(order)), key=order.__getitem__))
 
 
-dropout_of_seed.gradient(input=lambda grad, p, seed: dropout_of_seed(grad, p, seed))
+dropout_of_seed.gradient(input=lambda grad, p, seed, order: dropout_of_seed(grad, p, seed, order))
 
 
 def _seed() -> int:
@@ -60,7 +66,10 @@ def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = F
     inplace is accepted; the result is a new tensor.
     """
     p = _checked("dropout", input, p)
-    return dropout_of_seed(input, p, _seed()) if training and p > 0 else input
+    if not training or p == 0:
+        return input
+    array = input._array
+    return dropout_of_seed(input, p, _seed(), None if array.flags.c_contiguous else channels_last_order(array))
 
 
 def _whole_channels(name: str, input: Any, p: Any, training: bool, unbatched: int) -> Any:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ..backends import run
 from .define import normalize_axis, operator, require_array
 from .shape import broadcast_to
 
@@ -146,6 +147,13 @@ def index_select(input, dim, index):
         return index_select.forward(array.reshape(1), 0, places).reshape(())
     if places.ndim > 1:
         raise ValueError(f"[index_select] index: expected 1 dimension, got shape {places.shape}")
+    if axis == 0 and array.dtype.char in "fd" and places.dtype == np.int64 and array.flags.c_contiguous and array.size:
+        try:  # NumPy's take of 128 rows of 784 floats took twice as long
+            rows = run("embedding", array.reshape(len(array), -1), places.reshape(-1))
+        except IndexError:
+            _require_range("index_select", places, len(array))
+            raise
+        return rows.reshape((-1, *array.shape[1:]))
     _require_range("index_select", places, array.shape[axis])
     return array.take(places.reshape(-1), axis, mode="clip")  # the range is checked; clip spares take its buffer
 

@@ -211,6 +211,26 @@ cross_entropy_rows.gradient(
 )
 
 
+@operator(public=False, direct="cross_entropy_mean")
+def cross_entropy_mean(input, target, ignore_index, label_smoothing):
+    """(mean of the losses of the rows that count, logsumexp (N,)): what most training steps ask for, in one node."""
+    losses, logsumexp = run("cross_entropy", input, target, None, ignore_index, label_smoothing)
+    count = np.count_nonzero(target != ignore_index)
+    if count == len(losses):
+        return run("mean", losses, (0,), False), logsumexp
+    total = run("sum", losses, (0,), False) * (1.0 / count if count else math.nan)
+    return np.asarray(total, losses.dtype), logsumexp
+
+
+def _cross_entropy_mean_gradient(grad, needs, output_1, input, target, ignore_index, label_smoothing):
+    count = np.count_nonzero(target._array != ignore_index)
+    rows = broadcast_to(grad[0] * (1.0 / count if count else math.nan), target._array.shape)
+    return (cross_entropy_backward(rows, input, target, None, ignore_index, label_smoothing, output_1),)
+
+
+cross_entropy_mean.joint_gradient("input", _cross_entropy_mean_gradient)
+
+
 def _cross_entropy_second(outer, grad, input, target, weight, ignore_index, label_smoothing):
     # d/dx of sum_n g_n w_n (softmax(x_n) . o_n): the softmax Jacobian, scaled by each row's total weight.
     probabilities = softmax(input, 1)
@@ -270,9 +290,10 @@ def cross_entropy(
         ValueError: a shape, the reduction or the smoothing does not fit.
     """
     name = "cross_entropy"
-    _require_tensors(name, input=input, target=target)
+    if not (isinstance(input, TensorBase) and isinstance(target, TensorBase)):
+        _require_tensors(name, input=input, target=target)
     require_floating(name, "input", input._array)
-    smoothing = scalar(name, "label_smoothing", label_smoothing)
+    smoothing = scalar(name, "label_smoothing", label_smoothing) if label_smoothing != 0.0 else 0.0
     if not 0.0 <= smoothing <= 1.0:
         raise ValueError(f"[{name}] label_smoothing: expected a number in [0, 1], got {smoothing}")
     _require_reduction(name, reduction)
@@ -289,19 +310,15 @@ def cross_entropy(
     flat = target if len(losses_shape) == 1 else reshape(target, (-1,))
     if flat._array.dtype != np.int64:
         flat = flat.to("int64")
+    if weight is None and reduction == "mean":
+        return cross_entropy_mean(rows, flat, int(ignore_index), smoothing)[0]
     losses, _ = cross_entropy_rows(rows, flat, weight, int(ignore_index), smoothing)
     if reduction == "none":
         return reshape(losses, losses_shape)
     if reduction == "sum":
         return losses.sum()
-    kept = flat._array != ignore_index
-    if weight is None:
-        count = float(np.count_nonzero(kept))
-        if count == kept.size:
-            return losses.mean()
-    else:
-        count = float(weight._array[flat._array[kept]].sum(dtype=np.float64))
-    return losses.sum() * (1.0 / count if count else float("nan"))
+    total = float(weight._array[flat._array[flat._array != ignore_index]].sum(dtype=np.float64))
+    return losses.sum() * (1.0 / total if total else math.nan)
 
 
 def _cross_entropy_of_probabilities(input: Any, target: Any, weight: Any, reduction: str, smoothing: float) -> Any:

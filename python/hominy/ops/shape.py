@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..backends import run
+from ..memory_format import checked, contiguous_format, empty_in, lies_in, order_of, preserve_format
 from .define import normalize_axes, normalize_axis, operator, require_array
 
 
@@ -152,27 +153,39 @@ def expand(input, size):
 
 
 @operator
-def clone(input):
-    """A copy, in the same memory order."""
-    return run("copy", require_array("clone", "input", input), None)
+def clone(input, memory_format=None):
+    """A copy, in the same memory order or in that of a memory format."""
+    array = require_array("clone", "input", input)
+    if checked("clone", memory_format) in (None, preserve_format):
+        return run("copy", array, None)
+    return run("copy", array, empty_in(array.shape, array.dtype, order_of("clone", memory_format, array.ndim)))
 
 
 @operator(view=True)
-def contiguous(input):
-    """input itself when it lies in C order, else a copy that does."""
+def contiguous(input, memory_format=contiguous_format):
+    """input itself when it lies in C order (or in the memory format's), else a copy that does."""
     array = require_array("contiguous", "input", input)
-    if array.flags.c_contiguous:
+    if array.flags.c_contiguous and memory_format in (contiguous_format, preserve_format):
         return array
-    return run("copy", array, np.empty(array.shape, array.dtype))
+    order = order_of("contiguous", memory_format, array.ndim)
+    return array if lies_in(array, order) else run("copy", array, empty_in(array.shape, array.dtype, order))
 
 
 @operator(view=True)
-def to(input, dtype):
-    """input cast to dtype; input's own memory when that is its dtype already."""
+def to(input, dtype=None, memory_format=None):
+    """input cast to dtype and laid out in the memory format; input's own memory when it is so already."""
     from ..dtypes import normalize_dtype
 
     array = require_array("to", "input", input)
-    dtype = normalize_dtype(dtype)
+    dtype = array.dtype if dtype is None else normalize_dtype(dtype)
+    if checked("to", memory_format) not in (None, preserve_format):
+        order = order_of("to", memory_format, array.ndim)
+        if not lies_in(array, order):
+            target = empty_in(array.shape, dtype, order)
+            if array.dtype == dtype:
+                return run("copy", array, target)
+            target[...] = array
+            return target
     return array if array.dtype == dtype else array.astype(dtype)
 
 
@@ -184,14 +197,17 @@ def _sequence_of_arrays(name: str, tensors: Any) -> list[np.ndarray]:
 
 @operator
 def cat(tensors, dim=0):
-    """The tensors one after another along dim; their other dimensions are equal."""
+    """The tensors one after another along dim; their other dimensions are equal. As in PyTorch, a tensor of shape (0,)
+    goes with any others, and adds nothing."""
     arrays = _sequence_of_arrays("cat", tensors)
-    axis = normalize_axis("cat", dim, arrays[0].ndim)
+    joined = [array for array in arrays if array.shape != (0,)] or arrays
+    shape = joined[0].shape
+    axis = normalize_axis("cat", dim, len(shape))
     for i, array in enumerate(arrays):
-        expected = arrays[0].shape[:axis] + array.shape[axis : axis + 1] + arrays[0].shape[axis + 1 :]
-        if array.ndim == 0 or array.shape != expected:
+        expected = shape[:axis] + array.shape[axis : axis + 1] + shape[axis + 1 :]
+        if array.ndim == 0 or (array.shape != expected and array.shape != (0,)):
             raise ValueError(f"[cat] tensors[{i}]: expected shape {expected}, got {array.shape}")
-    return np.concatenate(arrays, axis)
+    return np.concatenate(joined, axis, dtype=None if joined is arrays else np.result_type(*arrays))
 
 
 @operator
@@ -228,10 +244,12 @@ expand.gradient(input=lambda grad, shape_of_input: grad.sum_to_size(shape_of_inp
 
 
 def _cat_gradient(grad, shape_of_tensors, dim, index):
+    if shape_of_tensors[index] == (0,):
+        return reshape(grad, (-1,))[:0]
     axis = normalize_axis("cat", dim, grad.ndim)
     start = 0
     for shape in shape_of_tensors[:index]:
-        start += shape[axis]
+        start += 0 if shape == (0,) else shape[axis]
     return grad[(slice(None),) * axis + (slice(start, start + shape_of_tensors[index][axis]),)]
 
 

@@ -36,6 +36,7 @@ from .case import (
     draw,
     unit_roundoff,
 )  # fmt: skip
+from .conv_cases import CONVS
 from .layer_cases import LAYERS
 from .optimizer_cases import OPTIMIZERS
 
@@ -588,7 +589,7 @@ _MATMUL = [
 ]  # fmt: skip
 
 CASES: tuple[Case, ...] = (
-    *_UNARY, *_BINARY, *_BACKWARD, *_SELECTION, *_REDUCTIONS, *_SOFTMAX, *_MATMUL, *OPTIMIZERS, *LAYERS,
+    *_UNARY, *_BINARY, *_BACKWARD, *_SELECTION, *_REDUCTIONS, *_SOFTMAX, *_MATMUL, *OPTIMIZERS, *LAYERS, *CONVS,
 )  # fmt: skip
 
 

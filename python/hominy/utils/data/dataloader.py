@@ -211,7 +211,7 @@ def gatherer(dataset: Any) -> Callable[[Any], list[Any]] | None:
             rows = np.asarray(indices)
             if (rows < 0).any():
                 rows = np.where(rows < 0, rows + size, rows)
-            # Not tensor[rows]: NumPy's take copies 128 rows of 784 floats in 49 us, its indexing in 73 us.
+            # Not tensor[rows]: index_select copies rows of floats by a kernel of its own.
             return [tensor.index_select(0, rows) for tensor in tensors]
 
         return gather

@@ -1,0 +1,590 @@
+// The forward pass and the input gradient are one sampled product each, or one for every phase of the stride:
+//
+//   product_forward, product_input_gradient   say what is sampled
+//     run_product                             chooses the direction, deals blocks of positions x channels out to threads
+//       multiply_across, multiply_down        one block: packs patches, walks over k, strips and panels
+//         run_tile                            one tile: where it starts from, the tile kernel, what is added at the end
+#include "conv_product.hpp"
+
+#include "activation.hpp"
+#include "conv_sampling.hpp"
+#include "matmul_tile.hpp"
+#include "parallel_for.hpp"
+
+namespace hominy::HOMINY_LEVEL {
+namespace {
+
+template <class T>
+constexpr int64_t deepest_block = 2048 / sizeof(T);  // of k: a strip of it is 64 KB
+template <class T>
+constexpr int64_t strip_width = 2 * lanes<T>;
+constexpr int64_t strips_in_cache = 6;   // of patches, beside a panel of weights
+constexpr int64_t panels_in_cache = 12;  // of patches, beside a strip of weights
+constexpr int64_t wanted_tasks = 8;      // a product is cut so far where it can be
+constexpr double least_task = 1 << 18;   // multiply-adds that repay handing a task to a thread
+
+// out[n, g channels + o, first + q step] = store(sum over k channel, tap of weight x sample), for every position q.
+struct sampled_product {
+  sampling from;  // of the first group
+  int64_t groups, channels, from_group;
+  const char* weights;  // at the first tap
+  int64_t weight_group, weight_channel, weight_depth, weight_tap[3];
+  conv_images out;
+  int64_t first[3], step[3];
+  conv_store store;
+};
+
+int64_t greatest_common_divisor(int64_t a, int64_t b) {
+  while (b != 0) {
+    const int64_t rest = a % b;
+    a = b;
+    b = rest;
+  }
+  return a;
+}
+
+sampled_product forward_product(const conv_shape& shape, const conv_images& x, const conv_weights& weight,
+                                const conv_store& store, const conv_images& out) {
+  sampled_product p{};
+  p.from.batch = shape.batch;
+  p.from.channels = shape.in_channels;
+  p.from.in = x;
+  p.from_group = shape.in_channels * x.channel;
+  p.groups = shape.groups;
+  p.channels = shape.out_channels;
+  p.weights = weight.data;
+  p.weight_group = shape.out_channels * weight.out;
+  p.weight_channel = weight.out;
+  p.weight_depth = weight.in;
+  p.out = out;
+  p.store = store;
+  for (int d = 0; d < 3; d++) {
+    p.from.axis[d] = {shape.out[d], shape.stride[d], shape.kernel[d], -shape.padding[d], shape.dilation[d], shape.in[d]};
+    p.weight_tap[d] = weight.space[d];
+    p.step[d] = 1;
+  }
+  return p;
+}
+
+// f(product) for every phase of the stride: positions phase, phase + stride ... of the result meet the same taps, those
+// with (phase + padding - tap dilation) a multiple of the stride, which read the gradient at that many strides.
+template <class F>
+void for_phases(const conv_shape& shape, const conv_images& gradient, const conv_weights& weight,
+                const conv_store& store, const conv_images& out, F f) {
+  sampled_product p{};
+  p.from.batch = shape.batch;
+  p.from.channels = shape.out_channels;
+  p.from.in = gradient;
+  p.from_group = shape.out_channels * gradient.channel;
+  p.groups = shape.groups;
+  p.channels = shape.in_channels;
+  p.weight_group = shape.out_channels * weight.out;
+  p.weight_channel = weight.in;
+  p.weight_depth = weight.out;
+  p.out = out;
+  p.store = store;
+  const auto set_axis = [&](int d, int64_t phase) {
+    const int64_t stride = shape.stride[d], dilation = shape.dilation[d];
+    const int64_t period = stride / greatest_common_divisor(stride, dilation);  // of the taps that a phase meets
+    int64_t tap = 0;
+    while (tap < minimum_of(period, shape.kernel[d]) && (phase + shape.padding[d] - tap * dilation) % stride != 0) tap++;
+    const int64_t taps = tap < minimum_of(period, shape.kernel[d]) ? parts_of(shape.kernel[d] - tap, period) : 0;
+    const int64_t last = tap + (taps - 1) * period;  // taps run backwards, so that elements run forwards
+    p.from.axis[d] = {parts_of(shape.in[d] - phase, stride), 1, taps,
+                      taps ? (phase + shape.padding[d] - last * dilation) / stride : 0, period * dilation / stride,
+                      shape.out[d]};
+    p.weight_tap[d] = -period * weight.space[d];
+    p.first[d] = phase;
+    p.step[d] = stride;
+    return taps ? last * weight.space[d] : 0;
+  };
+  for (int64_t i = 0; i < minimum_of(shape.stride[0], shape.in[0]); i++) {
+    const int64_t at0 = set_axis(0, i);
+    for (int64_t j = 0; j < minimum_of(shape.stride[1], shape.in[1]); j++) {
+      const int64_t at1 = set_axis(1, j);
+      for (int64_t k = 0; k < minimum_of(shape.stride[2], shape.in[2]); k++) {
+        const int64_t at2 = set_axis(2, k);
+        p.weights = weight.data + at0 + at1 + at2;
+        f(p);
+      }
+    }
+  }
+}
+
+// ---- The plan: from shapes and strides alone ------------------------------------------------------------------------
+
+template <class T>
+struct plan {
+  bool across;
+  bool weights_in_place;  // across: a row of weights is contiguous in the order of k
+  bool patches_in_place;  // down: a patch is one position, and all of them are inside
+  int64_t depth, k_block;
+  int64_t positions, block_positions, channel_parts;
+  int64_t tasks;
+  int64_t weights_size, task_scratch;  // bytes
+};
+
+template <class T>
+bool runs_across(const sampled_product& x, bool packed) {
+  if (!channels_together<T>(x.from.in) || !channels_together<T>(x.out)) return true;
+  if (x.channels <= lanes<T> / 2) return true;
+  return !packed && x.from.positions() <= x.channels / 2;
+}
+
+template <class T>
+bool contiguous_weights(const sampled_product& x) {
+  int64_t stride = sizeof(T);
+  for (int d = 2; d >= 0; d--) {
+    if (x.from.axis[d].taps != 1 && x.weight_tap[d] != stride) return false;
+    stride *= x.from.axis[d].taps;
+  }
+  return x.from.channels == 1 || x.weight_depth == stride;
+}
+
+template <class T>
+bool patches_in_place(const sampled_product& x) {
+  for (int d = 0; d < 3; d++) {
+    const sampled_axis& axis = x.from.axis[d];
+    if (axis.taps != 1 || axis.offset < 0 || (axis.count - 1) * axis.step + axis.offset >= axis.extent) return false;
+  }
+  // Rows half a page apart would fight for the same lines of the first-level cache.
+  return x.from.axis[2].step * x.from.in.space[2] % 2048 != 0;
+}
+
+template <class T>
+plan<T> make_plan(const sampled_product& x, bool packed) {
+  constexpr int64_t size = sizeof(T);
+  plan<T> how{};
+  how.across = runs_across<T>(x, packed);
+  how.depth = x.from.depth();
+  how.k_block = how.depth ? parts_of(how.depth, parts_of(how.depth, deepest_block<T>)) : 0;
+  how.positions = x.from.positions();
+  const double work = double(how.positions) * double(x.channels) * double(how.depth);
+  const int64_t wanted = minimum_of<int64_t>(wanted_tasks, int64_t(work * double(x.groups) / least_task) + 1);
+  const int64_t unit = how.across ? strip_width<T> : max_tile_rows;
+  const int64_t in_cache = how.across ? strips_in_cache : panels_in_cache;
+  const int64_t units = parts_of(how.positions, unit);
+  const int64_t blocks = minimum_of(units, maximum_of(parts_of(wanted, x.groups), parts_of(units, in_cache)));
+  how.block_positions = parts_of(units, blocks) * unit;
+  const int64_t position_tasks = parts_of(how.positions, how.block_positions) * x.groups;
+  const int64_t channel_units = parts_of(x.channels, how.across ? max_tile_rows : strip_width<T>);
+  how.channel_parts = minimum_of(parts_of(channel_units, 2), parts_of(wanted, position_tasks));
+  how.tasks = position_tasks * how.channel_parts;
+  if (how.across) {
+    how.weights_in_place = contiguous_weights<T>(x);
+    if (!how.weights_in_place) how.weights_size = x.groups * x.channels * packed_row<T>(how.depth);
+    how.task_scratch = how.block_positions * how.k_block * size + max_tile_rows * packed_row<T>(how.k_block);
+  } else {
+    how.weights_size = x.groups * round_up(x.channels, lanes<T>) * how.depth * size;
+    how.patches_in_place = patches_in_place<T>(x);
+    how.task_scratch = how.patches_in_place ? 64 : how.block_positions * packed_row<T>(how.k_block);
+  }
+  how.weights_size = round_up(how.weights_size, 64);
+  how.task_scratch = round_up(how.task_scratch, 64);
+  return how;
+}
+
+// ---- Weights --------------------------------------------------------------------------------------------------------
+
+// Strips of channels: [group][strip][k][width], k = (tap, channel), the last strip as wide as the vectors it needs.
+template <class T>
+void pack_strips(const sampled_product& x, const plan<T>& how, char* packed) {
+  constexpr int64_t size = sizeof(T);
+  const int64_t group_size = round_up(x.channels, lanes<T>) * how.depth * size, taps = x.from.taps();
+  const int64_t strips = parts_of(x.channels, strip_width<T>), deep = x.from.channels;
+  const bool by_row = contiguous_weights<T>(x) && x.weight_depth != size;  // (channel, tap) contiguous
+  parallel_for(x.groups * strips, [&](int64_t item) {
+    const int64_t j = item % strips * strip_width<T>;
+    const int64_t columns = minimum_of(strip_width<T>, x.channels - j);
+    const int64_t width = round_up(columns, lanes<T>);
+    const char* from = x.weights + item / strips * x.weight_group + j * x.weight_channel;
+    T* const to = (T*)(packed + item / strips * group_size + j * how.depth * size);
+    if (by_row) {  // squares of k x channels are transposed, their rows put where (tap, channel) wants them
+      for (int64_t j0 = 0; j0 < width; j0 += lanes<T>)
+        for (int64_t k0 = 0; k0 < how.depth; k0 += lanes<T>) {
+          const int64_t rows = minimum_of<int64_t>(lanes<T>, how.depth - k0);
+          vec<T> square[lanes<T>] = {};
+          for (int64_t i = 0; i < lanes<T> && j0 + i < columns; i++) {
+            const T* p = (const T*)(from + (j0 + i) * x.weight_channel) + k0;
+            square[i] = rows == lanes<T> ? load(p) : load_partial(p, rows);
+          }
+          transpose<T>(square);
+          int64_t channel = k0 / taps, tap = k0 % taps;
+          for (int64_t i = 0; i < rows; i++) {
+            store(to + (tap * deep + channel) * width + j0, square[i]);
+            if (++tap == taps) {
+              tap = 0;
+              channel++;
+            }
+          }
+        }
+      return;
+    }
+    T* row = to;
+    for (int64_t t0 = 0; t0 < x.from.axis[0].taps; t0++)
+      for (int64_t t1 = 0; t1 < x.from.axis[1].taps; t1++)
+        for (int64_t t2 = 0; t2 < x.from.axis[2].taps; t2++, row += deep * width)
+          pack_rows(row, width, from + t0 * x.weight_tap[0] + t1 * x.weight_tap[1] + t2 * x.weight_tap[2],
+                    x.weight_depth, x.weight_channel, deep, columns);
+  });
+}
+
+// Rows of channels: [group][channel][k], k = (channel, tap).
+template <class T>
+void pack_weight_rows(const sampled_product& x, const plan<T>& how, char* packed) {
+  parallel_for(x.groups * x.channels, [&](int64_t row) {
+    T* to = (T*)(packed + row * packed_row<T>(how.depth));
+    const char* from = x.weights + row / x.channels * x.weight_group + row % x.channels * x.weight_channel;
+    for (int64_t c = 0; c < x.from.channels; c++, from += x.weight_depth)
+      for (int64_t t0 = 0; t0 < x.from.axis[0].taps; t0++)
+        for (int64_t t1 = 0; t1 < x.from.axis[1].taps; t1++) {
+          const char* p = from + t0 * x.weight_tap[0] + t1 * x.weight_tap[1];
+          for (int64_t t2 = 0; t2 < x.from.axis[2].taps; t2++) *to++ = load_scalar<T>(p + t2 * x.weight_tap[2]);
+        }
+  });
+}
+
+// ---- One tile -------------------------------------------------------------------------------------------------------
+
+// Where a block of the result lies: element (i, j) of it at data + row_at[i] + column_at[j].
+struct placement {
+  char* data;
+  const int64_t *row_at, *column_at;
+};
+
+bool evenly_spaced(const int64_t* at, int64_t n, int64_t step) {
+  for (int64_t i = 1; i < n; i++)
+    if (at[i] - at[i - 1] != step) return false;
+  return true;
+}
+
+// rows x columns elements between a contiguous tile and where they belong.
+template <class T, bool back>
+void move_tile(T* tile, int64_t width, const placement& place, int64_t rows, int64_t columns, bool dense) {
+  for (int64_t i = 0; i < rows; i++, tile += width) {
+    char* const row = place.data + place.row_at[i];
+    if (dense && back)
+      copy_elements((T*)(row + place.column_at[0]), tile, columns);
+    else if (dense)
+      copy_elements(tile, (const T*)(row + place.column_at[0]), columns);
+    else
+      for (int64_t j = 0; j < columns; j++)
+        if constexpr (back)
+          store_scalar(row + place.column_at[j], tile[j]);
+        else
+          tile[j] = load_scalar<T>(row + place.column_at[j]);
+  }
+}
+
+// What a strip or a panel of tiles has in common.
+template <class T>
+struct tile_frame {
+  int64_t rows, columns, vectors, k;
+  bool starts, ends, dense, even;  // dense: columns are neighbours; even: rows are `pitch` apart
+  const T* initial;                // what sums start from: one row, or one a row of the tile
+  int64_t initial_row, pitch;
+  hominy_activation activation;
+};
+
+template <class T>
+void run_tile(const tile_frame<T>& tile, const char* a, int64_t a_row, const char* b, const placement& out,
+              const placement& residual) {
+  constexpr int64_t size = sizeof(T);
+  alignas(64) T staged[max_accumulators * lanes<T>];
+  const int64_t width = tile.vectors * lanes<T>;
+  const bool in_place = tile.dense && tile.even && tile.columns == width;
+  char* const c = in_place ? out.data + out.row_at[0] + out.column_at[0] : (char*)staged;
+  const int64_t c_row = in_place ? tile.pitch : width * size;
+  if (!tile.starts && !in_place) move_tile<T, false>(staged, width, out, tile.rows, tile.columns, tile.dense);
+  tiles<T>().by[tile.vectors - 1][tile.rows](tile.k, a, a_row, size, b, width * size, 0,
+                                             tile.starts ? (const char*)tile.initial : c,
+                                             tile.starts ? tile.initial_row : c_row, c, c_row);
+  if (tile.ends) {
+    if (residual.data) {
+      alignas(64) T added[max_accumulators * lanes<T>] = {};
+      move_tile<T, false>(added, width, residual, tile.rows, tile.columns,
+                          evenly_spaced(residual.column_at, tile.columns, size));
+      for (int64_t i = 0; i < tile.rows; i++)
+        for (int64_t j = 0; j < tile.vectors; j++) {
+          T* const sum = (T*)(c + i * c_row) + j * lanes<T>;
+          store(sum, load(sum) + load(added + i * width + j * lanes<T>));
+        }
+    }
+    activate<T>(tile.activation, c, c_row, tile.rows, tile.vectors);
+  }
+  if (!in_place) move_tile<T, true>(staged, width, out, tile.rows, tile.columns, tile.dense);
+}
+
+// ---- One block ------------------------------------------------------------------------------------------------------
+
+constexpr int64_t most_positions = 256;  // of a block
+static_assert(strips_in_cache * 2 * 16 <= most_positions && panels_in_cache * max_tile_rows <= most_positions);
+
+// The positions of a block, and where they lie in the result and in the residual.
+struct block_positions {
+  position_run runs[most_positions];
+  int64_t run_count, count, out_at[most_positions], residual_at[most_positions], in_at[most_positions];
+  block_positions(const sampled_product& x, int64_t begin, int64_t positions, bool in_place) {
+    count = positions;
+    run_count = find_runs(x.from, begin, positions, runs);
+    locate(runs, run_count, x.out, x.first, x.step, out_at);
+    if (x.store.residual.data) locate(runs, run_count, x.store.residual, x.first, x.step, residual_at);
+    if (!in_place) return;
+    const int64_t offset[3] = {x.from.axis[0].offset, x.from.axis[1].offset, x.from.axis[2].offset};
+    const int64_t step[3] = {x.from.axis[0].step, x.from.axis[1].step, x.from.axis[2].step};
+    locate(runs, run_count, x.from.in, offset, step, in_at);
+  }
+  // The runs of positions [begin, begin + n) alone, counted from begin.
+  int64_t part(int64_t begin, int64_t n, position_run* some) const {
+    int64_t found = 0;
+    for (int64_t r = 0; r < run_count; r++) {
+      const int64_t low = maximum_of(runs[r].first, begin);
+      const int64_t high = minimum_of(runs[r].first + runs[r].count, begin + n);
+      if (low >= high) continue;
+      some[found] = runs[r];
+      some[found].q[2] += low - runs[r].first;
+      some[found].first = low - begin;
+      some[found++].count = high - low;
+    }
+    return found;
+  }
+};
+
+// x is one group's. channel_at, residual_channel: multiples of the images' channel strides.
+template <class T>
+void multiply_across(const sampled_product& x, const plan<T>& how, const char* weights, int64_t weight_row,
+                     int64_t begin, int64_t positions, int64_t panel, int64_t panel_end, const panel_list& panels,
+                     char* scratch) {
+  constexpr int64_t size = sizeof(T), width = strip_width<T>;
+  const block_positions block(x, begin, positions, false);
+  const bool transposed = channels_together<T>(x.from.in) && !rows_together<T>(x.from.in);
+  const bool rows_collide = weight_row % 1024 == 0;
+  T* const patches = (T*)scratch;
+  char* const copied = scratch + how.block_positions * how.k_block * size;
+  int64_t row_at[max_tile_rows], residual_row_at[max_tile_rows];
+  alignas(64) T initial[max_tile_rows * width] = {};
+  bool dense[most_positions / width + 1];
+  for (int64_t j = 0; j < positions; j += width)
+    dense[j / width] = evenly_spaced(block.out_at + j, minimum_of(width, positions - j), size);
+  for (int64_t k0 = 0; k0 < how.depth || k0 == 0; k0 += how.k_block) {
+    const int64_t k = minimum_of(how.k_block, how.depth - k0);
+    for (int64_t j = 0; j < positions; j += width) {
+      const int64_t columns = minimum_of(width, positions - j), padded = round_up(columns, lanes<T>);
+      position_run runs[width];
+      const int64_t run_count = block.part(j, columns, runs);
+      T* const strip = patches + j * k;
+      if (columns < padded)
+        for (int64_t p = 0; p < k; p++) store(strip + p * padded + padded - lanes<T>, vec<T>{});
+      if (transposed)
+        pack_patch_columns_transposed(strip, padded, x.from, runs, run_count, columns, k0, k0 + k);
+      else
+        pack_patch_columns(strip, padded, x.from, runs, run_count, k0, k0 + k);
+    }
+    for (int64_t r = panel; r < panel_end; r++) {
+      const int64_t i0 = panels.begin(r), rows = panels.rows(r);
+      const char* a = weights + i0 * weight_row + k0 * size;
+      int64_t a_row = weight_row;
+      if (rows_collide && rows > 4) {
+        a_row = packed_row<T>(how.k_block);
+        for (int64_t i = 0; i < rows; i++) copy_elements((T*)(copied + i * a_row), (const T*)(a + i * weight_row), k);
+        a = copied;
+      }
+      for (int64_t i = 0; i < rows; i++) {
+        row_at[i] = (i0 + i) * x.out.channel;
+        residual_row_at[i] = (i0 + i) * x.store.residual.channel;
+        if (!x.store.bias) continue;
+        const vec<T> bias = broadcast(load_scalar<T>(x.store.bias + (i0 + i) * x.store.bias_step));
+        for (int64_t j = 0; j < width; j += lanes<T>) store(initial + i * width + j, bias);
+      }
+      for (int64_t j = 0; j < positions; j += width) {
+        const int64_t columns = minimum_of(width, positions - j), vectors = parts_of(columns, lanes<T>);
+        const tile_frame<T> tile{rows, columns, vectors, k, k0 == 0, k0 + k == how.depth, dense[j / width], true,
+                                 initial, x.store.bias ? width * size : 0, x.out.channel, x.store.activation};
+        run_tile<T>(tile, a, a_row, (const char*)(patches + j * k), {x.out.data, row_at, block.out_at + j},
+                    {x.store.residual.data, residual_row_at, block.residual_at + j});
+      }
+    }
+    if (k == 0) break;
+  }
+}
+
+template <class T>
+void multiply_down(const sampled_product& x, const plan<T>& how, const char* strips, int64_t begin, int64_t positions,
+                   int64_t channel, int64_t channel_end, char* scratch) {
+  constexpr int64_t size = sizeof(T);
+  const block_positions block(x, begin, positions, how.patches_in_place);
+  const panel_list panels(positions);
+  const int64_t pitch = packed_row<T>(how.k_block);
+  int64_t column_at[strip_width<T>], residual_column_at[strip_width<T>];
+  const int64_t in_pitch = x.from.axis[2].step * x.from.in.space[2];
+  bool even[panels_in_cache], in_even[panels_in_cache];
+  for (int64_t r = 0; r < panels.count; r++) {
+    even[r] = evenly_spaced(block.out_at + panels.begin(r), panels.rows(r), x.step[2] * x.out.space[2]);
+    in_even[r] = how.patches_in_place && evenly_spaced(block.in_at + panels.begin(r), panels.rows(r), in_pitch);
+  }
+  alignas(64) T gathered[max_tile_rows * deepest_block<T>];  // a panel in place that goes round the end of a row
+  for (int64_t k0 = 0; k0 < how.depth || k0 == 0; k0 += how.k_block) {
+    const int64_t k = minimum_of(how.k_block, how.depth - k0);
+    if (!how.patches_in_place) pack_patch_rows<T>(scratch, pitch, x.from, block.runs, block.run_count, k0, k0 + k);
+    for (int64_t j0 = channel; j0 < channel_end; j0 += strip_width<T>) {
+      const int64_t columns = minimum_of(strip_width<T>, x.channels - j0), vectors = parts_of(columns, lanes<T>);
+      const char* b = strips + (j0 * how.depth + k0 * vectors * lanes<T>) * size;
+      alignas(64) T bias[strip_width<T>] = {};
+      for (int64_t j = 0; j < columns; j++) {
+        column_at[j] = (j0 + j) * x.out.channel;
+        residual_column_at[j] = (j0 + j) * x.store.residual.channel;
+        if (x.store.bias) bias[j] = load_scalar<T>(x.store.bias + (j0 + j) * x.store.bias_step);
+      }
+      for (int64_t r = 0; r < panels.count; r++) {
+        const int64_t i0 = panels.begin(r);
+        const tile_frame<T> tile{panels.rows(r), columns, vectors, k, k0 == 0, k0 + k == how.depth,
+                                 x.out.channel == size, even[r], bias, 0, x.step[2] * x.out.space[2],
+                                 x.store.activation};
+        const char* a = scratch + i0 * pitch;
+        int64_t a_row = pitch;
+        if (how.patches_in_place) {
+          a = x.from.in.data + block.in_at[i0] + k0 * size;
+          a_row = in_pitch;
+          if (!in_even[r]) {
+            a_row = k * size;
+            for (int64_t i = 0; i < tile.rows; i++)
+              copy_elements(gathered + i * k, (const T*)(x.from.in.data + block.in_at[i0 + i]) + k0, k);
+            a = (const char*)gathered;
+          }
+        }
+        run_tile<T>(tile, a, a_row, b, {x.out.data, block.out_at + i0, column_at},
+                    {x.store.residual.data, block.residual_at + i0, residual_column_at});
+      }
+    }
+    if (k == 0) break;
+  }
+}
+
+// ---- One product ----------------------------------------------------------------------------------------------------
+
+template <class T>
+void run_product(const sampled_product& x, const char* packed, char* scratch, int64_t scratch_size) {
+  const plan<T> how = make_plan<T>(x, packed != nullptr);
+  if (how.positions == 0) return;
+  const char* weights = x.weights;
+  int64_t weight_row = x.weight_channel, weight_group = x.weight_group;
+  if (!how.across) {
+    weight_group = round_up(x.channels, lanes<T>) * how.depth * int64_t(sizeof(T));
+    weights = packed;
+    if (!packed) pack_strips<T>(x, how, scratch);
+  } else if (!how.weights_in_place) {
+    weight_row = packed_row<T>(how.depth);
+    weight_group = x.channels * weight_row;
+    weights = packed = nullptr;
+    pack_weight_rows<T>(x, how, scratch);
+  }
+  if (!weights) {
+    weights = scratch;
+    scratch += how.weights_size;
+    scratch_size -= how.weights_size;
+  }
+  const panel_list panels(x.channels);
+  const int64_t channel_units = how.across ? panels.count : parts_of(x.channels, strip_width<T>);
+  const int64_t blocks = parts_of(how.positions, how.block_positions);
+  const int64_t workers = minimum_of(how.tasks, minimum_of<int64_t>(num_threads(), scratch_size / how.task_scratch));
+  int64_t next = 0;
+  parallel_for(workers, [&](int64_t worker) {
+    for (;;) {
+      const int64_t task = __atomic_fetch_add(&next, 1, __ATOMIC_RELAXED);
+      if (task >= how.tasks) return;
+      const int64_t part = task % how.channel_parts, block = task / how.channel_parts % blocks;
+      const int64_t group = task / how.channel_parts / blocks;
+      const int64_t begin = block * how.block_positions;
+      const int64_t positions = minimum_of(how.block_positions, how.positions - begin);
+      sampled_product one = x;
+      one.from.in.data += group * x.from_group;
+      one.out.data += group * x.channels * x.out.channel;
+      if (x.store.bias) one.store.bias += group * x.channels * x.store.bias_step;
+      if (x.store.residual.data) one.store.residual.data += group * x.channels * x.store.residual.channel;
+      const int64_t low = channel_units * part / how.channel_parts, high = channel_units * (part + 1) / how.channel_parts;
+      char* const own = scratch + worker * how.task_scratch;
+      if (how.across)
+        multiply_across<T>(one, how, weights + group * weight_group, weight_row, begin, positions, low, high, panels,
+                           own);
+      else
+        multiply_down<T>(one, how, weights + group * weight_group, begin, positions, low * strip_width<T>,
+                         minimum_of(x.channels, high * strip_width<T>), own);
+    }
+  });
+}
+
+// f(product, offset of its strips among the weights packed ahead) for every product of the pass.
+template <class T, class F>
+void for_products(bool input_gradient, const conv_shape& shape, const conv_images& in, const conv_weights& weight,
+                  const conv_store& store, const conv_images& out, F f) {
+  if (!input_gradient) return f(forward_product(shape, in, weight, store, out), int64_t(0));
+  int64_t offset = 0;
+  for_phases(shape, in, weight, store, out, [&](const sampled_product& x) {
+    f(x, offset);
+    offset += round_up(x.groups * round_up(x.channels, lanes<T>) * x.from.depth() * int64_t(sizeof(T)), 64);
+  });
+}
+
+}  // namespace
+
+template <class T>
+int64_t product_weights_size(bool input_gradient, const conv_shape& shape, const conv_images& in,
+                             const conv_images& out) {
+  int64_t size = 0;
+  for_products<T>(input_gradient, shape, in, {}, {}, out, [&](const sampled_product& x, int64_t) {
+    const plan<T> how = make_plan<T>(x, true);
+    if (!how.across) size += how.weights_size;
+  });
+  return size;
+}
+
+template <class T>
+void product_pack_weights(bool input_gradient, const conv_shape& shape, const conv_images& in,
+                          const conv_weights& weight, const conv_images& out, char* packed) {
+  for_products<T>(input_gradient, shape, in, weight, {}, out, [&](const sampled_product& x, int64_t offset) {
+    const plan<T> how = make_plan<T>(x, true);
+    if (!how.across) pack_strips<T>(x, how, packed + offset);
+  });
+}
+
+template <class T>
+int64_t product_scratch(bool input_gradient, const conv_shape& shape, const conv_images& in,
+                        const conv_weights& weight, const conv_images& out, bool packed, int64_t threads) {
+  int64_t size = 0;
+  for_products<T>(input_gradient, shape, in, weight, {}, out, [&](const sampled_product& x, int64_t) {
+    const plan<T> how = make_plan<T>(x, packed);
+    size = maximum_of(size, (packed && !how.across ? 0 : how.weights_size) +
+                                minimum_of(threads, how.tasks) * how.task_scratch);
+  });
+  return size;
+}
+
+template <class T>
+void product_forward(const conv_shape& shape, const conv_images& x, const conv_weights& weight, const char* packed,
+                     const conv_store& store, const conv_images& out, char* scratch, int64_t scratch_size) {
+  run_product<T>(forward_product(shape, x, weight, store, out), packed, scratch, scratch_size);
+}
+
+template <class T>
+void product_input_gradient(const conv_shape& shape, const conv_images& gradient, const conv_weights& weight,
+                            const char* packed, const conv_store& store, const conv_images& out, char* scratch,
+                            int64_t scratch_size) {
+  for_products<T>(true, shape, gradient, weight, store, out, [&](const sampled_product& x, int64_t offset) {
+    run_product<T>(x, packed ? packed + offset : nullptr, scratch, scratch_size);
+  });
+}
+
+#define HOMINY_INSTANTIATE(T)                                                                                         \
+  template int64_t product_weights_size<T>(bool, const conv_shape&, const conv_images&, const conv_images&);          \
+  template void product_pack_weights<T>(bool, const conv_shape&, const conv_images&, const conv_weights&,             \
+                                        const conv_images&, char*);                                                   \
+  template int64_t product_scratch<T>(bool, const conv_shape&, const conv_images&, const conv_weights&,               \
+                                      const conv_images&, bool, int64_t);                                             \
+  template void product_forward<T>(const conv_shape&, const conv_images&, const conv_weights&, const char*,           \
+                                   const conv_store&, const conv_images&, char*, int64_t);                            \
+  template void product_input_gradient<T>(const conv_shape&, const conv_images&, const conv_weights&, const char*,    \
+                                          const conv_store&, const conv_images&, char*, int64_t);
+HOMINY_INSTANTIATE(float)
+HOMINY_INSTANTIATE(double)
+
+}  // namespace hominy::HOMINY_LEVEL

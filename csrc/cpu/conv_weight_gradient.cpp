@@ -1,0 +1,185 @@
+#include "conv_weight_gradient.hpp"
+
+#include "conv_sampling.hpp"
+#include "parallel_for.hpp"
+
+namespace hominy::HOMINY_LEVEL {
+namespace {
+
+constexpr int64_t most_positions = 256;  // of a block
+constexpr int64_t most_panels = 12;      // of patch elements, and
+template <class T>
+constexpr int64_t most_columns = 16 * lanes<T>;  // of out channels in one task: its sums stay in the second-level cache
+template <class T>
+constexpr int64_t strip_width = 2 * lanes<T>;
+constexpr int64_t wanted_tasks = 8;
+constexpr int64_t max_parts = 16;
+constexpr double least_task = 1 << 18;
+
+struct plan {
+  int64_t depth, row_groups, column_groups, parts, tasks;  // depth: channels x taps of a patch
+  int64_t part_positions, patch_size, gradient_size, sums_size, task_scratch, partial_size;
+};
+
+template <class T>
+plan make_plan(const conv_shape& shape) {
+  constexpr int64_t size = sizeof(T);
+  plan how{};
+  how.depth = shape.in_channels * volume(shape.kernel);
+  const int64_t positions = shape.batch * volume(shape.out);
+  how.row_groups = parts_of(parts_of(how.depth, max_tile_rows), most_panels);
+  how.column_groups = parts_of(shape.out_channels, most_columns<T>);
+  const int64_t blocks = shape.groups * how.row_groups * how.column_groups;
+  const double work = double(positions) * double(how.depth) * double(shape.out_channels) * double(shape.groups);
+  const int64_t wanted = minimum_of<int64_t>(wanted_tasks, int64_t(work / least_task) + 1);
+  how.parts = minimum_of(minimum_of(max_parts, parts_of(wanted, blocks)), parts_of(positions, most_positions));
+  how.part_positions = round_up(parts_of(positions, how.parts), lanes<T>);
+  how.parts = parts_of(positions, how.part_positions);
+  how.tasks = blocks * how.parts;
+  const int64_t rows = minimum_of(how.depth, most_panels * max_tile_rows);
+  const int64_t columns = round_up(minimum_of(shape.out_channels, most_columns<T>), lanes<T>);
+  const int64_t deep = minimum_of(most_positions, how.part_positions);
+  // Patches as columns or as rows, whichever is larger.
+  how.patch_size = maximum_of(rows * packed_row<T>(deep), deep * packed_row<T>(rows));
+  how.gradient_size = deep * columns * size;
+  how.sums_size = rows * columns * size;
+  how.task_scratch = round_up(how.patch_size + how.gradient_size + how.sums_size, 64);
+  how.partial_size = how.parts == 1 ? 0 : round_up(shape.groups * how.depth * shape.out_channels * size, 64);
+  return how;
+}
+
+// to[k][j] for a strip of the gradient: its positions down, `columns` of its channels across.
+template <class T>
+void pack_gradient(T* to, int64_t width, const conv_images& gradient, int64_t channel, const position_run* runs,
+                   int64_t run_count, int64_t columns) {
+  for (int64_t r = 0; r < run_count; r++) {
+    const position_run& run = runs[r];
+    const char* from = gradient.data + run.image * gradient.batch + channel * gradient.channel;
+    for (int d = 0; d < 3; d++) from += run.q[d] * gradient.space[d];
+    pack_rows(to + run.first * width, width, from, gradient.space[2], gradient.channel, run.count, columns);
+  }
+}
+
+}  // namespace
+
+template <class T>
+int64_t product_weight_gradient_scratch(const conv_shape& shape, int64_t threads) {
+  const plan how = make_plan<T>(shape);
+  return how.parts * how.partial_size + minimum_of(threads, how.tasks) * how.task_scratch;
+}
+
+template <class T>
+void product_weight_gradient(const conv_shape& shape, const conv_images& gradient, const conv_images& x,
+                             const conv_weights& out, char* scratch, int64_t scratch_size) {
+  constexpr int64_t size = sizeof(T);
+  const plan how = make_plan<T>(shape);
+  const int64_t taps = volume(shape.kernel), positions = shape.batch * volume(shape.out);
+  const bool patches_down = channels_together<T>(x) && !rows_together<T>(x);  // a patch is contiguous: (tap, channel)
+  sampling from{};
+  from.batch = shape.batch;
+  from.channels = shape.in_channels;
+  from.in = x;
+  for (int d = 0; d < 3; d++)
+    from.axis[d] = {shape.out[d], shape.stride[d], shape.kernel[d], -shape.padding[d], shape.dilation[d], shape.in[d]};
+  // Positions of the gradient: rows that follow each other in memory are one.
+  sampling plane = from;
+  if (gradient.space[1] == shape.out[2] * gradient.space[2] && gradient.space[0] == shape.out[1] * gradient.space[1]) {
+    plane.axis[2].count = volume(shape.out);
+    plane.axis[0].count = plane.axis[1].count = 1;
+  }
+
+  // Element k of a patch, out channel o of group g.
+  const auto target = [&](int64_t g, int64_t k, int64_t o) {
+    const int64_t channel = patches_down ? k % shape.in_channels : k / taps;
+    const int64_t tap = patches_down ? k / shape.in_channels : k % taps;
+    const int64_t t2 = tap % shape.kernel[2], t1 = tap / shape.kernel[2] % shape.kernel[1];
+    return out.data + (g * shape.out_channels + o) * out.out + channel * out.in +
+           tap / shape.kernel[2] / shape.kernel[1] * out.space[0] + t1 * out.space[1] + t2 * out.space[2];
+  };
+  char* const partial = scratch;
+  scratch += how.parts * how.partial_size;
+  scratch_size -= how.parts * how.partial_size;
+
+  const int64_t panel_count = parts_of(how.depth, max_tile_rows);
+  const int64_t workers = minimum_of(how.tasks, minimum_of<int64_t>(num_threads(), scratch_size / how.task_scratch));
+  int64_t next = 0;
+  parallel_for(workers, [&](int64_t worker) {
+    char* const patches = scratch + worker * how.task_scratch;
+    T* const rows_of_gradient = (T*)(patches + how.patch_size);
+    T* const sums = (T*)(patches + how.patch_size + how.gradient_size);
+    position_run runs[most_positions];
+    const vec<T> zeros[2] = {};
+    for (;;) {
+      const int64_t task = __atomic_fetch_add(&next, 1, __ATOMIC_RELAXED);
+      if (task >= how.tasks) return;
+      const int64_t part = task % how.parts, row_group = task / how.parts % how.row_groups;
+      const int64_t column_group = task / how.parts / how.row_groups % how.column_groups;
+      const int64_t group = task / how.parts / how.row_groups / how.column_groups;
+      const int64_t k0 = panel_count * row_group / how.row_groups * max_tile_rows;
+      const int64_t k1 = minimum_of(how.depth, panel_count * (row_group + 1) / how.row_groups * max_tile_rows);
+      const int64_t o0 = column_group * most_columns<T>;
+      const int64_t columns = minimum_of(most_columns<T>, shape.out_channels - o0);
+      const int64_t padded = round_up(columns, lanes<T>), rows = k1 - k0;
+      const panel_list panels(rows);
+      sampling mine = from;
+      mine.in.data += group * shape.in_channels * x.channel;
+
+      const int64_t end = minimum_of(positions, (part + 1) * how.part_positions);
+      for (int64_t p = part * how.part_positions; p < end; p += most_positions) {
+        const int64_t deep = minimum_of(most_positions, end - p);
+        int64_t a_row = size, a_step;
+        const int64_t run_count = find_runs(mine, p, deep, runs);
+        if (patches_down) {
+          a_step = packed_row<T>(rows);
+          pack_patch_rows<T>(patches, a_step, mine, runs, run_count, k0, k1);
+        } else {
+          a_row = packed_row<T>(deep);
+          a_step = size;
+          pack_patch_columns((T*)patches, a_row / size, mine, runs, run_count, k0, k1);
+        }
+        const int64_t plane_runs = find_runs(plane, p, deep, runs);
+        for (int64_t j = 0; j < columns; j += strip_width<T>) {
+          const int64_t some = minimum_of(strip_width<T>, columns - j), width = round_up(some, lanes<T>);
+          pack_gradient(rows_of_gradient + j * deep, width, gradient, group * shape.out_channels + o0 + j, runs, plane_runs,
+                        some);
+        }
+        const bool starts = p == part * how.part_positions;
+        for (int64_t j = 0; j < columns; j += strip_width<T>) {
+          const int64_t width = minimum_of(strip_width<T>, padded - j);
+          for (int64_t r = 0; r < panels.count; r++) {
+            T* const c = sums + panels.begin(r) * padded + j;
+            tiles<T>().by[width / lanes<T> - 1][panels.rows(r)](
+                deep, patches + panels.begin(r) * a_row, a_row, a_step, (const char*)(rows_of_gradient + j * deep),
+                width * size, 0, starts ? (const char*)zeros : (const char*)c, starts ? 0 : padded * size, (char*)c,
+                padded * size);
+          }
+        }
+      }
+      if (how.parts == 1) {
+        for (int64_t o = 0; o < columns; o++)
+          for (int64_t k = 0; k < rows; k++) store_scalar(target(group, k0 + k, o0 + o), sums[k * padded + o]);
+      } else {
+        T* const to = (T*)(partial + part * how.partial_size) + (group * how.depth + k0) * shape.out_channels + o0;
+        for (int64_t k = 0; k < rows; k++) copy_elements(to + k * shape.out_channels, sums + k * padded, columns);
+      }
+    }
+  });
+  if (how.parts == 1) return;
+  for (int64_t group = 0; group < shape.groups; group++)
+    for (int64_t k = 0; k < how.depth; k++)
+      for (int64_t o = 0; o < shape.out_channels; o++) {
+        const char* p = partial + ((group * how.depth + k) * shape.out_channels + o) * size;
+        T sum = load_scalar<T>(p);
+        for (int64_t part = 1; part < how.parts; part++) sum += load_scalar<T>(p + part * how.partial_size);
+        store_scalar(target(group, k, o), sum);
+      }
+}
+
+template int64_t product_weight_gradient_scratch<float>(const conv_shape&, int64_t);
+template int64_t product_weight_gradient_scratch<double>(const conv_shape&, int64_t);
+template void product_weight_gradient<float>(const conv_shape&, const conv_images&, const conv_images&,
+                                             const conv_weights&, char*, int64_t);
+template void product_weight_gradient<double>(const conv_shape&, const conv_images&, const conv_images&,
+                                              const conv_weights&, char*, int64_t);
+
+}  // namespace hominy::HOMINY_LEVEL

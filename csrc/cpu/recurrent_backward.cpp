@@ -1,0 +1,715 @@
+// Backward, from the outside in:
+//
+//   recurrent_backward   reads the call; blocks of steps, from the last to the first:
+//     forward_walk         where gates were not kept: the block's steps once more
+//     backward_walk        one direction, some rows, step by step:
+//       take_step            gradient of h = gradient of y + (gradients of the later step's gates) R, tile by tile; each
+//                            tile goes through the cell while it lies in the first-level cache (recurrent_cell.hpp)
+//     multiply_all         the gradients of weights and of x: a product over all rows of the block each
+//
+// The gradients of the gates' arguments, d, are the one thing that is written for every step.
+#include "elementwise.hpp"
+#include "matmul.hpp"
+#include "recurrent.hpp"
+#include "recurrent_walk.hpp"
+#include "reduce.hpp"
+
+namespace hominy::HOMINY_LEVEL {
+namespace {
+
+constexpr int64_t block_rows = 4096;  // of a block of steps: long enough for good products
+
+int64_t steps_in_block(const recurrent_shape& s) {
+  if (s.keep_every > 1) return minimum_of(s.keep_every, maximum_of<int64_t>(s.steps, 1));
+  const int64_t most = maximum_of<int64_t>(1, block_rows / maximum_of<int64_t>(s.batch, 1));
+  return parts_of(maximum_of<int64_t>(s.steps, 1), parts_of(maximum_of<int64_t>(s.steps, 1), most));
+}
+
+template <class T>
+hominy_tensor tensor_of(const void* data, int64_t rows, int64_t columns, int64_t row, int64_t column) {
+  hominy_tensor t;
+  t.data = const_cast<void*>(data);
+  t.dtype = sizeof(T) == 4 ? HOMINY_FLOAT32 : HOMINY_FLOAT64;
+  t.ndim = 2;
+  t.shape[0] = rows;
+  t.shape[1] = columns;
+  t.strides[0] = row;
+  t.strides[1] = column;
+  return t;
+}
+template <class T>
+hominy_tensor contiguous_of(const T* data, int64_t rows, int64_t columns, int64_t row) {
+  return tensor_of<T>(data, rows, columns, row * int64_t(sizeof(T)), sizeof(T));
+}
+hominy_tensor transposed(hominy_tensor t) {
+  const hominy_tensor given = t;
+  for (int d = 0; d < 2; ++d) {
+    t.shape[d] = given.shape[1 - d];
+    t.strides[d] = given.strides[1 - d];
+  }
+  return t;
+}
+// Rows [first, first + rows) of a matrix, or elements of a list.
+hominy_tensor rows_of(hominy_tensor t, int64_t first, int64_t rows) {
+  if (t.data) t.data = static_cast<char*>(t.data) + first * t.strides[0];
+  t.shape[0] = rows;
+  return t;
+}
+hominy_tensor columns_of(const hominy_tensor& t, int64_t first, int64_t columns) {
+  return transposed(rows_of(transposed(t), first, columns));
+}
+
+// Products into results: written by the first block of steps, added to by the others. One that `measures` only finds out
+// how much scratch memory the same calls will need.
+template <class T>
+struct product_sums {
+  bool adds, measures;
+  T* sums;  // of a result
+  void* scratch;
+  mutable int64_t scratch_size;
+
+  void multiply(const hominy_tensor& a, const hominy_tensor& b, const hominy_tensor& out, bool add) const {
+    if (out.shape[0] == 0 || out.shape[1] == 0) return;
+    const bool direct = out.strides[1] == int64_t(sizeof(T)) && out.strides[0] == out.shape[1] * out.strides[1];
+    const hominy_tensor to = add || !direct ? contiguous_of<T>(sums, out.shape[0], out.shape[1], out.shape[1]) : out;
+    if (measures) {
+      scratch_size = maximum_of(scratch_size, matmul_workspace_size(&a, &b, &to));
+      return;
+    }
+    matmul(&a, &b, nullptr, HOMINY_ACTIVATION_NONE, &to, scratch, scratch_size);
+    if (add)
+      binary(HOMINY_BINARY_add, &out, &to, 0, 0, &out);
+    else if (!direct)
+      copy(&to, &out);
+  }
+  void multiply(const hominy_tensor& a, const hominy_tensor& b, const hominy_tensor& out) const {
+    multiply(a, b, out, adds);
+  }
+  // out (n) = or += the sums of columns.
+  void sum_rows(const hominy_tensor& x, const hominy_tensor& list) const {
+    if (measures) return;
+    const hominy_tensor out = tensor_of<T>(list.data, 1, list.shape[0], 0, list.strides[0]);
+    const hominy_tensor to = adds ? contiguous_of<T>(sums, 1, out.shape[1], out.shape[1]) : out;
+    reduce(HOMINY_REDUCE_sum, &x, &to);
+    if (adds) binary(HOMINY_BINARY_add, &out, &to, 0, 0, &out);
+  }
+};
+
+// What a block's products read: the layout of d is (rows, d_gates * units), one gate beside the other:
+//   rnn d_h;  lstm d_i, d_f, d_g, d_o;  gru d_n, d_r, d_z, r d_n: the first three follow from x, the last three from h'
+template <class T>
+struct backward_walk {
+  const recurrent_shape& shape;
+  const hominy_recurrent_direction& direction;
+  const hominy_recurrent_gradients& gradients;
+  const cell_functions<T>& functions;
+  row_list rows;
+  sequence y, y_gradient;
+  int64_t d_gates, d_row;
+  int64_t through_h;  // the first element of d's row that stems from h' R
+
+  forward_walk<T> again;  // its gates are what this walk reads
+  T* recurrent;           // R, packed for products with d
+  T* projection;          // the same of w_hr
+  T* h_gradient;          // of h, from later blocks of steps or from h_n: (batch, padded_state)
+  T* c_gradient;          // lstm: (batch, padded)
+  T* through;             // gru: (batch, padded)
+  T* c_start;             // lstm: c0 (batch, padded)
+  T* peephole;            // (3, padded), or nullptr
+  T* d;
+  T* h_before;     // h' of each row
+  T* middle;       // gru with the reset before the product: r h'; lstm with a projection: gradient of h
+  int64_t middle_row;
+  T* x_rows;       // x, where its rows do not lie one after another
+  T* unprojected;  // lstm with a projection: h before it
+  T* rotated;      // gru: w_ih in the order of d
+  bool gathers_x;
+  int64_t low = 0, high = 0;  // the block's steps of time, low <= t < high
+
+  backward_walk(const recurrent_shape& shape, const hominy_recurrent_direction& direction,
+                const hominy_recurrent_gradients& gradients, const cell_functions<T>& functions, const row_list& rows,
+                const hominy_tensor* x, T* kept, arena& from);
+
+  int64_t block_of(int64_t t, int64_t b) const { return rows.first[t] - rows.first[low] + b; }
+  void prepare();
+  void enter(int64_t begin, int64_t end);
+  void run(int64_t begin, int64_t end, int64_t b0, int64_t b1, int64_t tasks);
+  void finish();
+  void multiply_all(const product_sums<T>& products, int64_t count, const hominy_tensor* x_gradient, bool adds_to_x);
+
+ private:
+  void gather_rows(int64_t begin, int64_t end);
+  void take_step(int64_t s, int64_t end, int64_t b0, int64_t b1, int64_t tasks);
+  void carry(int64_t s, int64_t b0, int64_t b1, int64_t tasks);
+  padded_rows<const T> cells_before(int64_t s, int64_t r, int64_t first) const;
+  void add_product(int64_t t, int64_t r, int64_t count, int64_t block, T* sums, bool fetch) const;
+  void multiply_projection(const product_sums<T>& products, int64_t count, const hominy_tensor& out);
+  void sum_peepholes(const product_sums<T>& products, const hominy_tensor& out);
+};
+
+template <class T>
+backward_walk<T>::backward_walk(const recurrent_shape& shape, const hominy_recurrent_direction& direction,
+                                const hominy_recurrent_gradients& gradients, const cell_functions<T>& functions,
+                                const row_list& rows, const hominy_tensor* x, T* kept, arena& from)
+    : shape(shape),
+      direction(direction),
+      gradients(gradients),
+      functions(functions),
+      rows(rows),
+      y(describe_sequence(direction.y)),
+      y_gradient(describe_sequence(gradients.y)),
+      d_gates(shape.cell == HOMINY_CELL_RNN ? 1 : shape.reset_before ? 3 : 4),
+      d_row(d_gates * shape.units),
+      through_h(shape.cell == HOMINY_CELL_GRU && !shape.reset_before ? shape.units : 0),
+      again([&] {
+        const bool recomputes = shape.kept_gates > 0 && !shape.keeps_gates();
+        const int64_t most = recomputes ? steps_in_block(shape) * shape.batch : 0;
+        const int64_t gates_row = shape.kept_gates * shape.padded;
+        T* const gates = recomputes ? from.take<T>(most * (gates_row + shape.padded)) : kept;
+        forward_walk<T> walk(shape, direction, functions, rows, x, false, gates, true, recomputes, from);
+        if (recomputes) {
+          walk.cells = walk.c && gates ? gates + most * gates_row : nullptr;
+          walk.checkpoints = kept;
+        }
+        return walk;
+      }()) {
+  const int64_t batch = shape.batch, most = steps_in_block(shape) * batch;
+  const bool lstm = shape.cell == HOMINY_CELL_LSTM, gru = shape.cell == HOMINY_CELL_GRU;
+  recurrent = from.take<T>(shape.gates * shape.units * shape.padded_state);
+  projection = shape.projected ? from.take<T>(shape.state * shape.padded) : nullptr;
+  h_gradient = from.take<T>(batch * shape.padded_state);
+  c_gradient = lstm ? from.take<T>(batch * shape.padded) : nullptr;
+  through = gru ? from.take<T>(batch * shape.padded) : nullptr;
+  c_start = lstm ? from.take<T>(batch * shape.padded) : nullptr;
+  d = from.take<T>(most * d_row);
+  h_before = from.take<T>(most * shape.state);
+  peephole = direction.peephole ? from.take<T>(3 * shape.padded) : nullptr;
+  middle_row = shape.state;
+  middle = shape.two_stages() ? from.take<T>(most * middle_row) : nullptr;
+  gathers_x = !again.x.in_packed_order(batch, shape.rows == shape.steps * batch);
+  x_rows = gathers_x ? from.take<T>(most * shape.input) : nullptr;
+  unprojected = shape.projected ? from.take<T>(most * shape.units) : nullptr;
+  rotated = gru && !shape.reset_before ? from.take<T>(3 * shape.units * shape.input) : nullptr;
+}
+
+// Before the first block.
+template <class T>
+void backward_walk<T>::prepare() {
+  pack_weights<T>(recurrent, describe_matrix(direction.w_hh), true, 1, shape.state, shape.gates * shape.units);
+  if (projection) pack_weights<T>(projection, describe_matrix(direction.w_hr), true, 1, shape.units, shape.state);
+  copy_rows(rows_from<T>(describe_matrix(gradients.h_n), 0), h_gradient, shape.padded_state, shape.batch, shape.state,
+            shape.padded_state);
+  if (peephole) pack_peephole(peephole, shape, direction);
+  if (again.computes) again.pack();
+  if (through) memset(through, 0, size_t(shape.batch * shape.padded) * sizeof(T));
+  if (!c_gradient) return;
+  copy_rows(rows_from<T>(describe_matrix(gradients.c_n), 0), c_gradient, shape.padded, shape.batch, shape.units,
+            shape.padded);
+  copy_rows(rows_from<T>(describe_matrix(direction.c0), 0), c_start, shape.padded, shape.batch, shape.units,
+            shape.padded);
+}
+
+// After the last.
+template <class T>
+void backward_walk<T>::finish() {
+  if (gradients.h0)
+    copy_rows_out(h_gradient, shape.padded_state, rows_from<T>(describe_matrix(gradients.h0), 0), shape.batch,
+                  shape.state);
+  if (gradients.c0)
+    copy_rows_out(c_gradient, shape.padded, rows_from<T>(describe_matrix(gradients.c0), 0), shape.batch, shape.units);
+}
+
+// Steps [begin, end), in the direction's order, are the block.
+template <class T>
+void backward_walk<T>::enter(int64_t begin, int64_t end) {
+  low = minimum_of(again.time_of(begin), again.time_of(end - 1));
+  high = low + end - begin;
+  if (again.computes) again.gates_first = rows.first[low];
+  gather_rows(begin, end);
+}
+
+// x and h' of the block, row after row.
+template <class T>
+void backward_walk<T>::gather_rows(int64_t begin, int64_t end) {
+  constexpr int64_t size = sizeof(T);
+  const bool whole = shape.rows == shape.steps * shape.batch;
+  // Rows [b, b_end) of steps [t, t + count) of `from`, shifted by `shift` steps, to those of `to`.
+  const auto copy_steps = [&](const sequence& from, int64_t t, int64_t count, int64_t shift, int64_t b_end, T* to,
+                             int64_t columns) {
+    if (count <= 0 || b_end <= 0 || columns == 0) return;
+    const int64_t step = from.packed ? shape.batch * from.row : from.step;
+    const hominy_tensor rows_here = tensor_of<T>(nullptr, b_end, columns, from.row, from.element);
+    hominy_tensor source = rows_here, target = rows_here;
+    source.ndim = target.ndim = 3;
+    for (int d = 2; d > 0; --d) {
+      source.shape[d] = target.shape[d] = rows_here.shape[d - 1];
+      source.strides[d] = rows_here.strides[d - 1];
+    }
+    source.shape[0] = target.shape[0] = count;
+    source.strides[0] = step;
+    target.strides[2] = size;
+    target.strides[1] = columns * size;
+    target.strides[0] = shape.batch * columns * size;
+    source.data = from.at(rows, t + shift, 0);
+    target.data = to + block_of(t, 0) * columns;
+    copy(&source, &target);
+  };
+  const int64_t shift = direction.reverse ? 1 : -1;
+  if (whole) {
+    const int64_t t0 = low + (begin == 0 && !direction.reverse), t1 = high - (begin == 0 && direction.reverse);
+    copy_steps(y, t0, t1 - t0, shift, shape.batch, h_before, shape.state);
+    if (x_rows) copy_steps(again.x, low, high - low, 0, shape.batch, x_rows, shape.input);
+  }
+  for (int64_t s = begin; s < (whole ? minimum_of<int64_t>(end, begin == 0) : end); ++s) {
+    const int64_t t = again.time_of(s), active = rows.active(t), known = minimum_of(active, again.active(s - 1));
+    if (!whole) {
+      copy_steps(y, t, 1, shift, known, h_before, shape.state);
+      if (x_rows) copy_steps(again.x, t, 1, 0, active, x_rows, shape.input);
+    }
+    const exact_rows<T> h0 = rows_from<T>(describe_matrix(direction.h0), known);
+    const exact_rows<T> to{reinterpret_cast<char*>(h_before + (block_of(t, 0) + known) * shape.state),
+                           shape.state * size, size};
+    for (int64_t r = 0; r < active - known; ++r)
+      for (int64_t j = 0; j < shape.state; j += lanes<T>) to.put(r, j, h0.get(r, j, shape.state - j), shape.state - j);
+  }
+}
+
+// c of the step before s, of rows from r on that took part in it.
+template <class T>
+padded_rows<const T> backward_walk<T>::cells_before(int64_t s, int64_t r, int64_t first) const {
+  if (s == 0) return {c_start + r * shape.padded + first, shape.padded};
+  if (!shape.keeps_gates() && s % shape.keep_every == 0)
+    return {again.checkpoints + ((s / shape.keep_every - 1) * shape.batch + r) * shape.padded + first, shape.padded};
+  const int64_t row = rows.first[again.time_of(s - 1)] + r - again.gates_first;
+  return {again.cells + row * shape.padded + first, shape.padded};
+}
+
+// sums (count, width) += d of step t, rows from r on, times the block of columns of R.
+template <class T>
+void backward_walk<T>::add_product(int64_t t, int64_t r, int64_t count, int64_t block, T* sums, bool fetch) const {
+  const int64_t width = block_width<T>(shape.padded_state, block);
+  const int64_t all = shape.gates * shape.units, k = shape.reset_before ? 2 * shape.units : all;
+  multiply_strip<T>(count, width, k, reinterpret_cast<const char*>(d + block_of(t, r) * d_row + through_h),
+                    d_row * int64_t(sizeof(T)), sizeof(T), strip_of<T>(recurrent, shape.padded_state, 1, all, block, 0),
+                    fetch, sums, width, sums, width);
+}
+
+// h_gradient of rows [b0, b1), which took part in step s and not in the one before, or whose block ends there.
+template <class T>
+void backward_walk<T>::carry(int64_t s, int64_t b0, int64_t b1, int64_t tasks) {
+  if (b0 >= b1) return;
+  const row_panels panels(b1 - b0);
+  for_tiles(tasks, parts_of(shape.padded_state, block_units<T>), panels.count, [&](int64_t block, int64_t panel) {
+    alignas(64) T sums[max_tile_rows * block_units<T>];
+    const int64_t r0 = b0 + panels.begin(panel), count = panels.rows(panel), first = block * block_units<T>;
+    const int64_t width = block_width<T>(shape.padded_state, block);
+    for (int64_t r = 0; r < count; ++r)
+      for (int64_t j = 0; j < width; j += lanes<T>)
+        store(sums + r * width + j, through ? load(through + (r0 + r) * shape.padded + first + j) : vec<T>{});
+    add_product(again.time_of(s), r0, count, block, sums, panel == 0);
+    for (int64_t r = 0; r < count; ++r)
+      copy_elements(h_gradient + (r0 + r) * shape.padded_state + first, sums + r * width, width);
+  });
+}
+
+template <class T>
+void backward_walk<T>::take_step(int64_t s, int64_t end, int64_t b0, int64_t b1, int64_t tasks) {
+  constexpr int64_t size = sizeof(T);
+  const int64_t t = again.time_of(s), active = minimum_of(b1, again.active(s));
+  // Rows below `after` get their gradient from the later step's d, the others from h_gradient.
+  const int64_t after = s + 1 < end ? minimum_of(b1, again.active(s + 1)) : b0;
+  carry(s + 1, maximum_of(b0, active), after, tasks);
+  if (active <= b0) return;
+  const int64_t both = minimum_of(active, after);
+  const bool lstm = shape.cell == HOMINY_CELL_LSTM, gru = shape.cell == HOMINY_CELL_GRU;
+  const int64_t kept_row = shape.kept_gates * shape.padded;
+
+  const auto panel_of = [&](int64_t r, int64_t count, int64_t first, int64_t width) {
+    backward_panel<T> p{};
+    p.rows = count;
+    p.units = minimum_of(width, shape.units - first);
+    p.sums_row = width;
+    p.gate = shape.padded;
+    const int64_t row = rows.first[t] + r - again.gates_first;
+    if (shape.kept_gates > 0) p.gates = {again.gates + row * kept_row + first, kept_row};
+    if (lstm) {
+      p.cells = {again.cells + row * shape.padded + first, shape.padded};
+      p.continuing = again.active(s - 1) - r;
+      p.cells_start = {c_start + r * shape.padded + first, shape.padded};
+      p.cells_before = cells_before(s, r, first);
+      p.c = {c_gradient + r * shape.padded + first, shape.padded};
+      if (peephole) p.peephole = peephole + first;
+    }
+    if (gru) p.through = {through + r * shape.padded + first, shape.padded};
+    const int64_t in_block = block_of(t, r);
+    p.h_before = {reinterpret_cast<char*>(h_before + in_block * shape.state + first), shape.state * size, size};
+    if (!lstm && !gru) p.y = {y.at(rows, t, r) + first * y.element, y.row, y.element};
+    p.d = {reinterpret_cast<char*>(d + in_block * d_row + first), d_row * size, size};
+    const bool rotated = gru && !shape.reset_before;
+    for (int64_t g = 0; g < 4; ++g) p.d_gate[g] = (rotated && g < 3 ? (g + 1) % 3 : g) * shape.units * size;
+    if (shape.reset_before)
+      p.middle = {reinterpret_cast<char*>(middle + in_block * middle_row + first), middle_row * size, size};
+    return p;
+  };
+
+  // Panels of the rows with a later step come first, then those of the others.
+  const row_panels continued(both > b0 ? both - b0 : 0), ending(active - maximum_of(both, b0));
+  for_tiles(tasks, parts_of(shape.padded_state, block_units<T>), continued.count + ending.count,
+            [&](int64_t block, int64_t panel) {
+    alignas(64) T sums[max_tile_rows * block_units<T>];
+    const bool continues = panel < continued.count;
+    const row_panels& panels = continues ? continued : ending;
+    if (!continues) panel -= continued.count;
+    const int64_t r0 = (continues ? b0 : maximum_of(both, b0)) + panels.begin(panel), count = panels.rows(panel);
+    const int64_t first = block * block_units<T>, width = block_width<T>(shape.padded_state, block);
+    const exact_rows<T> from_y{y_gradient.data ? y_gradient.at(rows, t, r0) + first * y_gradient.element : nullptr,
+                               y_gradient.row, y_gradient.element};
+    for (int64_t r = 0; r < count; ++r)
+      for (int64_t j = 0; j < width; j += lanes<T>) {
+        vec<T> sum = from_y.get(r, j, maximum_of<int64_t>(0, shape.state - first - j));
+        if (!continues)
+          sum += load(h_gradient + (r0 + r) * shape.padded_state + first + j);
+        else if (through)
+          sum += load(through + (r0 + r) * shape.padded + first + j);
+        store(sums + r * width + j, sum);
+      }
+    if (continues) add_product(again.time_of(s + 1), r0, count, block, sums, panel == 0);
+    if (shape.projected) {
+      const exact_rows<T> to{reinterpret_cast<char*>(middle + block_of(t, r0) * middle_row + first), middle_row * size, size};
+      return copy_rows_out(sums, width, to, count, minimum_of(width, shape.state - first));
+    }
+    backward_panel<T> p = panel_of(r0, count, first, width);
+    p.sums = sums;
+    if (lstm)
+      shape.standard ? lstm_backward<T, true>(p, functions) : lstm_backward<T, false>(p, functions);
+    else if (shape.reset_before)
+      gru_backward_candidate<T>(p, functions);
+    else if (gru)
+      shape.standard ? gru_backward<T, true>(p, functions) : gru_backward<T, false>(p, functions);
+    else
+      rnn_backward<T>(p, functions);
+  });
+  if (!shape.two_stages()) return;
+
+  const row_panels panels(active - b0);
+  for_tiles(tasks, parts_of(shape.padded, block_units<T>), panels.count, [&](int64_t block, int64_t panel) {
+    alignas(64) T sums[max_tile_rows * block_units<T>];
+    alignas(64) const T zeros[block_units<T>] = {};
+    const int64_t r0 = b0 + panels.begin(panel), count = panels.rows(panel), first = block * block_units<T>;
+    const int64_t width = block_width<T>(shape.padded, block);
+    backward_panel<T> p = panel_of(r0, count, first, width);
+    p.sums = sums;
+    const int64_t all = 3 * shape.units;
+    if (shape.projected) {
+      multiply_strip<T>(count, width, shape.state, reinterpret_cast<const char*>(middle + block_of(t, r0) * middle_row),
+                        middle_row * size, size, strip_of<T>(projection, shape.padded, 1, shape.state, block, 0),
+                        panel == 0, zeros, 0, sums, width);
+      shape.standard ? lstm_backward<T, true>(p, functions) : lstm_backward<T, false>(p, functions);
+    } else {
+      multiply_strip<T>(count, width, shape.units,
+                        reinterpret_cast<const char*>(d + block_of(t, r0) * d_row + 2 * shape.units), d_row * size, size,
+                        strip_of<T>(recurrent, shape.padded, 1, all, block, 0) + 2 * shape.units * width, panel == 0,
+                        zeros, 0, sums, width);
+      gru_backward_reset<T>(p, functions);
+    }
+  });
+}
+
+template <class T>
+void backward_walk<T>::run(int64_t begin, int64_t end, int64_t b0, int64_t b1, int64_t tasks) {
+  if (again.computes) again.run(begin, end, b0, b1, tasks);
+  for (int64_t s = end - 1; s >= begin; --s) take_step(s, end, b0, b1, tasks);
+  carry(begin, b0, minimum_of(b1, again.active(begin)), tasks);
+}
+
+// out = gradient of h transposed times h before the projection.
+template <class T>
+void backward_walk<T>::multiply_projection(const product_sums<T>& products, int64_t count, const hominy_tensor& out) {
+  const int64_t kept_row = shape.kept_gates * shape.padded, tasks = minimum_of<int64_t>(16, parts_of(count, 64));
+  const int64_t first_row = products.measures ? 0 : rows.first[low] - again.gates_first;
+  parallel_for(products.measures ? 0 : tasks, [&](int64_t task) {
+    const share mine(count, tasks, task);
+    const exact_rows<T> to{reinterpret_cast<char*>(unprojected), shape.units * int64_t(sizeof(T)), sizeof(T)};
+    for (int64_t r = mine.first; r < mine.first + mine.count; ++r)
+      for (int64_t j = 0; j < shape.units; j += lanes<T>) {
+        const vec<T> o = load(again.gates + (first_row + r) * kept_row + 3 * shape.padded + j);
+        const vec<T> c = load(again.cells + (first_row + r) * shape.padded + j);
+        to.put(r, j, o * out_function<T, false>(functions, c), shape.units - j);
+      }
+  });
+  const hominy_tensor h_gradients = contiguous_of(middle, count, shape.state, middle_row),
+                      h = contiguous_of(unprojected, count, shape.units, shape.units);
+  products.multiply(transposed(h_gradients), h, out);
+}
+
+// out (3, units): i and f look at c', o at c.
+template <class T>
+void backward_walk<T>::sum_peepholes(const product_sums<T>& products, const hominy_tensor& out) {
+  constexpr int64_t size = sizeof(T);
+  parallel_for(products.measures ? 0 : parts_of(shape.units, lanes<T>), [&](int64_t vector) {
+    const int64_t j = vector * lanes<T>, count = shape.units - j;
+    vec<T> sums[3] = {};
+    for (int64_t t = low; t < high; ++t) {
+      const int64_t s = again.time_of(t), known = again.active(s - 1);
+      const padded_rows<const T> before = cells_before(s, 0, j);
+      for (int64_t b = 0; b < rows.active(t); ++b) {
+        const exact_rows<T> here{reinterpret_cast<char*>(d + block_of(t, b) * d_row + j), 0, size};
+        const vec<T> c_before = load(b < known ? before.at(b, 0) : c_start + b * shape.padded + j);
+        sums[0] += here.get(0, 0, count) * c_before;
+        sums[1] += here.get(0, shape.units, count) * c_before;
+        sums[2] += here.get(0, 3 * shape.units, count) *
+                   load(again.cells + (rows.first[t] + b - again.gates_first) * shape.padded + j);
+      }
+    }
+    for (int g = 0; g < 3; ++g) {
+      const exact_rows<T> to{static_cast<char*>(out.data) + g * out.strides[0], 0, out.strides[1]};
+      to.put(0, j, products.adds ? to.get(0, j, count) + sums[g] : sums[g], count);
+    }
+  });
+}
+
+// The gradients of the weights, and of the block's x.
+template <class T>
+void backward_walk<T>::multiply_all(const product_sums<T>& products, int64_t count, const hominy_tensor* x_gradient,
+                                    bool adds_to_x) {
+  const int64_t units = shape.units;
+  const bool turned = rotated != nullptr;  // d_n stands first
+  const hominy_tensor all = contiguous_of(d, count, d_row, d_row);
+  const hominy_tensor of_x = columns_of(all, 0, shape.gates * units), of_h = columns_of(all, through_h, shape.gates * units);
+  const hominy_tensor h = contiguous_of(h_before, count, shape.state, shape.state);
+  const hominy_tensor x =
+      gathers_x ? contiguous_of(x_rows, count, shape.input, shape.input)
+                : tensor_of<T>(products.measures ? nullptr : again.x.at(rows, low, 0), count, shape.input,
+                               again.x.row_stride(shape.batch), again.x.element);
+  const auto sum_into = [&](const hominy_tensor* list, const hominy_tensor& columns, bool turn) {
+    if (!list) return;
+    if (!turn) return products.sum_rows(columns, *list);
+    products.sum_rows(columns_of(columns, units, 2 * units), rows_of(*list, 0, 2 * units));
+    products.sum_rows(columns_of(columns, 0, units), rows_of(*list, 2 * units, units));
+  };
+  sum_into(gradients.b_ih, of_x, turned);
+  sum_into(gradients.b_hh, of_h, false);
+  if (gradients.w_ih && turned) {
+    products.multiply(transposed(columns_of(of_x, units, 2 * units)), x, rows_of(*gradients.w_ih, 0, 2 * units));
+    products.multiply(transposed(columns_of(of_x, 0, units)), x, rows_of(*gradients.w_ih, 2 * units, units));
+  } else if (gradients.w_ih) {
+    products.multiply(transposed(of_x), x, *gradients.w_ih);
+  }
+  if (gradients.w_hh && shape.reset_before) {
+    products.multiply(transposed(columns_of(of_h, 0, 2 * units)), h, rows_of(*gradients.w_hh, 0, 2 * units));
+    products.multiply(transposed(columns_of(of_h, 2 * units, units)), contiguous_of(middle, count, units, middle_row),
+                      rows_of(*gradients.w_hh, 2 * units, units));
+  } else if (gradients.w_hh) {
+    products.multiply(transposed(of_h), h, *gradients.w_hh);
+  }
+  if (gradients.w_hr) multiply_projection(products, count, *gradients.w_hr);
+  if (gradients.peephole) sum_peepholes(products, *gradients.peephole);
+  if (!x_gradient || count == 0 || shape.input == 0) return;
+
+  hominy_tensor w = *direction.w_ih;
+  if (turned) {
+    const hominy_tensor to = contiguous_of(rotated, 3 * units, shape.input, shape.input);
+    const hominy_tensor n_rows = rows_of(to, 0, units), others = rows_of(to, units, 2 * units);
+    const hominy_tensor from_n = rows_of(w, 2 * units, units), from_others = rows_of(w, 0, 2 * units);
+    if (!products.measures) {
+      copy(&from_n, &n_rows);
+      copy(&from_others, &others);
+    }
+    w = to;
+  }
+  const hominy_tensor product = contiguous_of(products.sums, count, shape.input, shape.input);
+  if (products.measures) return products.multiply(of_x, w, product, false);
+  const sequence to = describe_sequence(x_gradient);
+  if (to.in_packed_order(shape.batch, shape.rows == shape.steps * shape.batch)) {
+    const hominy_tensor out = tensor_of<T>(to.at(rows, low, 0), count, shape.input, to.row_stride(shape.batch), to.element);
+    return products.multiply(of_x, w, out, adds_to_x);
+  }
+  products.multiply(of_x, w, product, false);
+  for (int64_t t = low; t < high; ++t) {
+    const hominy_tensor from = rows_of(product, block_of(t, 0), rows.active(t)),
+                        out = tensor_of<T>(to.at(rows, t, 0), rows.active(t), shape.input, to.row, to.element);
+    if (adds_to_x)
+      binary(HOMINY_BINARY_add, &out, &from, 0, 0, &out);
+    else
+      copy(&from, &out);
+  }
+}
+
+// ---- The call -------------------------------------------------------------------------------------------------------
+
+template <class T>
+hominy_status check_gradients(const recurrent_shape& s, const hominy_recurrent_gradients& g,
+                              const hominy_recurrent_direction& d, const hominy_tensor* x) {
+  const int32_t dtype = x->dtype;
+  const int64_t rows = s.gates * s.units;
+  const hominy_status checks[] = {
+      x->ndim == 2 ? check_array(g.y, dtype, 2, s.rows, s.state)
+                   : check_array(g.y, dtype, 3, s.steps, s.batch, s.state),
+      check_array(g.h_n, dtype, 2, s.batch, s.state),
+      check_array(g.c_n, dtype, 2, s.batch, s.units),
+      check_array(g.h0, dtype, 2, s.batch, s.state),
+      check_array(g.c0, dtype, 2, s.batch, s.units),
+      check_array(g.w_ih, dtype, 2, rows, s.input),
+      check_array(g.w_hh, dtype, 2, rows, s.state),
+      check_array(g.b_ih, dtype, 1, rows),
+      check_array(g.b_hh, dtype, 1, rows),
+      check_array(g.w_hr, dtype, 2, s.state, s.units),
+      check_array(g.peephole, dtype, 2, 3, s.units)};
+  for (hominy_status status : checks)
+    if (status != HOMINY_OK) return status;
+  const bool lstm = s.cell == HOMINY_CELL_LSTM;
+  if ((!lstm && (g.c_n || g.c0)) || (g.w_hr && !d.w_hr) || (g.peephole && !d.peephole)) return HOMINY_BAD_SHAPE;
+  return HOMINY_OK;
+}
+
+void fill_zero(const hominy_tensor& t) {
+  static const double zero = 0;
+  hominy_tensor source = t;
+  source.data = const_cast<double*>(&zero);
+  for (int d = 0; d < t.ndim; ++d) source.strides[d] = 0;
+  copy(&source, &t);
+}
+
+// Rows of steps [begin, end) of time.
+int64_t rows_between(const recurrent_shape& s, const hominy_tensor* lengths, int64_t begin, int64_t end) {
+  if (!lengths) return (end - begin) * s.batch;
+  int64_t rows = 0;
+  for (int64_t b = 0; b < s.batch; ++b) {
+    const int64_t length = load_scalar<int64_t>(static_cast<const char*>(lengths->data) + b * lengths->strides[0]);
+    rows += maximum_of<int64_t>(0, minimum_of(length, end) - begin);
+  }
+  return rows;
+}
+
+// Scratch memory of the largest product.
+template <class T>
+int64_t product_scratch(const recurrent_shape& s, const hominy_recurrent_direction* directions, const hominy_tensor* x,
+                        const hominy_tensor* lengths) {
+  const int64_t per = steps_in_block(s), gates = s.gates * s.units;
+  const product_sums<T> products{false, true, nullptr, nullptr, 0};
+  const hominy_tensor w_ih = contiguous_of<T>(nullptr, gates, s.input, s.input),
+                      w_hh = contiguous_of<T>(nullptr, gates, s.state, s.state),
+                      w_hr = contiguous_of<T>(nullptr, s.state, s.units, s.units);
+  hominy_recurrent_gradients all{};
+  all.w_ih = &w_ih;
+  all.w_hh = &w_hh;
+  if (s.projected) all.w_hr = &w_hr;
+  for (int i = 0; i < s.directions; ++i) {
+    arena nothing{nullptr, 0};
+    const cell_functions<T> functions{};
+    backward_walk<T> walk(s, directions[i], all, functions, row_list{s.steps, nullptr}, x, nullptr, nothing);
+    const auto measure = [&](int64_t rows) { walk.multiply_all(products, rows, x, false); };
+    if (s.rows == 0) measure(0);
+    for (int64_t begin = 0; begin < s.steps; begin += per) {
+      const int64_t end = minimum_of(s.steps, begin + per), other = s.steps - end;  // of the reversed direction
+      if (!lengths && begin > 0 && end < s.steps) continue;
+      measure(directions[i].reverse ? rows_between(s, lengths, other, other + end - begin)
+                                    : rows_between(s, lengths, begin, end));
+    }
+  }
+  return products.scratch_size;
+}
+
+template <class T>
+hominy_status recurrent_backward_of(const hominy_recurrent* cell, const hominy_recurrent_direction* directions,
+                                    const hominy_recurrent_gradients* gradients, const hominy_tensor* x,
+                                    const hominy_tensor* lengths, const void* kept, int64_t kept_size,
+                                    const hominy_tensor* x_gradient, char* workspace, int64_t* workspace_size) {
+  recurrent_shape s;
+  hominy_status status = read_problem<T>(cell, directions, x, lengths, &s);
+  if (status != HOMINY_OK) return status;
+  const bool measures = !gradients;
+  static const hominy_recurrent_gradients none{};
+  if (!measures) {
+    status = check_directions<T>(s, directions, x, false);
+    for (int i = 0; i < s.directions && status == HOMINY_OK; ++i)
+      status = check_gradients<T>(s, gradients[i], directions[i], x);
+    if (status == HOMINY_OK && x_gradient)
+      status = x_gradient->ndim != x->ndim ? HOMINY_BAD_SHAPE
+                                           : check_array(x_gradient, x->dtype, x->ndim, x->shape[0], x->shape[1],
+                                                         x->ndim == 3 ? x->shape[2] : 0);
+    if (status != HOMINY_OK) return status;
+    const int64_t expected = s.directions * s.kept() * int64_t(sizeof(T));
+    if (expected > 0 && (!kept || kept_size != expected)) return HOMINY_BAD_VALUE;
+  }
+  const int64_t per = steps_in_block(s), gates = s.gates * s.units;
+  const cell_functions<T> functions = make_functions<T>(cell);
+  product_sums<T> products{};
+  products.scratch_size = product_scratch<T>(s, directions, x, lengths);
+  const auto with_layout = [&](char* base, auto body) {
+    arena from{base, 0}, nowhere{nullptr, 0};
+    int64_t* const first = from.take<int64_t>(s.steps + 1);
+    products.sums = from.take<T>(maximum_of(maximum_of(gates * maximum_of(s.input, s.state), s.state * s.units),
+                                            maximum_of(per * s.batch * s.input, gates)));
+    products.scratch = from.take<char>(products.scratch_size);
+    const auto walk = [&](int i, arena& its) {
+      T* const its_kept = kept ? static_cast<T*>(const_cast<void*>(kept)) + i * s.kept() : nullptr;
+      return backward_walk<T>(s, directions[i], measures ? none : gradients[i], functions, row_list{s.steps, first}, x,
+                              its_kept, its);
+    };
+    backward_walk<T> walks[] = {walk(0, from), s.directions == 2 ? walk(1, from) : walk(0, nowhere)};
+    return body(walks, first, from.used);
+  };
+  const int64_t needed = with_layout(nullptr, [](auto&, int64_t*, int64_t used) { return used; });
+  if (measures) {
+    *workspace_size = needed;
+    return HOMINY_OK;
+  }
+  if (!workspace || *workspace_size < needed) return HOMINY_NO_WORKSPACE;
+
+  return with_layout(workspace, [&](backward_walk<T>* walks, int64_t* first, int64_t) {
+    if (!list_rows(s, lengths, first)) return HOMINY_BAD_VALUE;
+    const task_plan tasks = plan_tasks<T>(s);
+    // Both directions add to x's gradient where neither writes all of it at once; rows beyond their length stay 0.
+    const bool adds = s.directions == 2 && per < s.steps;
+    if (x_gradient && (adds || (lengths && x->ndim == 3))) fill_zero(*x_gradient);
+    for (int i = 0; i < s.directions; ++i) walks[i].prepare();
+    for (int64_t begin = (parts_of(s.steps, per) - 1) * per; begin >= 0 && s.rows > 0; begin -= per) {
+      const int64_t end = minimum_of(s.steps, begin + per);
+      for (int i = 0; i < s.directions; ++i) walks[i].enter(begin, end);
+      const auto run = [&](int64_t task) {
+        const share mine(s.batch, tasks.row_tasks, task / s.directions);
+        if (mine.count > 0)
+          walks[task % s.directions].run(begin, end, mine.first, mine.first + mine.count, tasks.step_tasks);
+      };
+      if (tasks.step_tasks > 1)
+        for (int i = 0; i < s.directions; ++i) run(i);
+      else
+        parallel_for(s.directions * tasks.row_tasks, run);
+      for (int i = 0; i < s.directions; ++i)
+        walks[i].multiply_all(products, first[walks[i].high] - first[walks[i].low], x_gradient, adds || i > 0);
+      products.adds = true;
+    }
+    for (int i = 0; i < s.directions; ++i) {
+      if (s.rows == 0) walks[i].multiply_all(products, 0, nullptr, false);
+      walks[i].finish();
+    }
+    return HOMINY_OK;
+  });
+}
+
+}  // namespace
+
+int64_t recurrent_backward_workspace_size(const hominy_recurrent* cell, const hominy_recurrent_direction* directions,
+                                          const hominy_tensor* x, const hominy_tensor* lengths) {
+  int64_t size = 0;
+  const auto measure = [&](auto of) { return of(cell, directions, nullptr, x, lengths, nullptr, 0, nullptr, nullptr, &size); };
+  const hominy_status status =
+      x->dtype == HOMINY_FLOAT32 ? measure(recurrent_backward_of<float>) : measure(recurrent_backward_of<double>);
+  return status == HOMINY_OK ? size : 0;
+}
+
+hominy_status recurrent_backward(const hominy_recurrent* cell, const hominy_recurrent_direction* directions,
+                                 const hominy_recurrent_gradients* gradients, const hominy_tensor* x,
+                                 const hominy_tensor* lengths, const void* kept, int64_t kept_size,
+                                 const hominy_tensor* x_gradient, void* workspace, int64_t workspace_size) {
+  const auto run = [&](auto of) {
+    return of(cell, directions, gradients, x, lengths, kept, kept_size, x_gradient, static_cast<char*>(workspace),
+              &workspace_size);
+  };
+  if (x->dtype == HOMINY_FLOAT32) return run(recurrent_backward_of<float>);
+  if (x->dtype == HOMINY_FLOAT64) return run(recurrent_backward_of<double>);
+  return HOMINY_BAD_DTYPE;
+}
+
+}  // namespace hominy::HOMINY_LEVEL

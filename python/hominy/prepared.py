@@ -1,0 +1,125 @@
+"""Weights packed ahead for inference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .autograd import TensorBase, wrap
+from .backends import Declined, direct
+
+_KEPT = 8  # packed forms a weight, the latest: shapes of input that a program comes back to
+
+
+class PreparedWeight:
+    """Stands for a weight in convolutions that record no gradients, and keeps the forms that kernels pack it into.
+
+    A form is made when a convolution first asks for it, for each shape of input and algorithm, and the latest 8 are
+    kept; where the algorithm needs none, or the kernel is not compiled, the weight is used as it is. At batch 1 packing
+    is a good part of a convolution's time.
+
+    The weight must not change meanwhile: a write that its tensor sees makes the next use raise; one through another
+    view of the memory (a NumPy array) goes unseen, and the result may then be that of the old values.
+    """
+
+    __slots__ = ("_forms", "_version", "weight")
+
+    def __init__(self, weight: Any) -> None:
+        if not isinstance(weight, TensorBase):
+            raise TypeError(f"[prepare] weight: expected a tensor, got {type(weight).__name__}")
+        array = weight._array
+        if array.dtype.char not in "fd" or not 3 <= array.ndim <= 5:
+            raise ValueError(
+                "[prepare] weight: expected a convolution's, (out_channels, in_channels/groups, *kernel) of float32 or "
+                f"float64, got {array.dtype} {array.shape}"
+            )
+        self.weight = weight
+        self._version = weight._storage.version
+        self._forms: dict[Any, Any] = {}
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The weight's."""
+        return self.weight._array.shape
+
+    @property
+    def dtype(self) -> Any:
+        """The weight's."""
+        return self.weight._array.dtype
+
+    @property
+    def requires_grad(self) -> bool:
+        """False: it has no gradient."""
+        return False
+
+    def requires_grad_(self, requires_grad: bool = True) -> PreparedWeight:
+        """Itself, where it need not have a gradient.
+
+        Raises:
+            RuntimeError: it should have one.
+        """
+        if requires_grad:
+            raise RuntimeError("[prepare] a prepared weight has no gradient; the weight it was made of may have one")
+        return self
+
+    @property
+    def grad(self) -> Any:
+        """There is none: raises a RuntimeError."""
+        raise RuntimeError("[prepare] a prepared weight has no gradient; the weight it was made of may have one")
+
+    def __repr__(self) -> str:
+        return f"PreparedWeight({self.dtype} {self.shape}, {len(self._forms)} packed forms)"
+
+    def __reduce__(self) -> Any:
+        return PreparedWeight, (self.weight,)
+
+    def checked(self, name: str) -> Any:
+        """The weight, if it is what it was.
+
+        Raises:
+            RuntimeError: it was written to since it was prepared.
+        """
+        if self.weight._storage.version != self._version:
+            raise RuntimeError(f"[{name}] weight: it changed since it was prepared; prepare it again")
+        return self.weight
+
+    def conv(self, arguments: tuple[Any, ...]) -> Any:
+        """`ops.conv.convolution(*arguments)` by a packed form of the weight."""
+        from .ops.conv import convolution
+
+        pack, kernel = direct.get("conv_pack"), direct.get("conv")
+        if pack is None or kernel is None:
+            return convolution(*arguments)
+        arrays = [x._array if isinstance(x, TensorBase) else x for x in arguments]
+        x, weight, _, _, stride, padding, dilation, groups, _, algorithm, exact = arrays
+        last = not x.flags.c_contiguous
+        if last and not np.moveaxis(x, 1, -1).flags.c_contiguous:
+            return convolution(*arguments)
+        # The form depends on the compiled level, which tests change.
+        key = (x.shape, last, stride, padding, dilation, groups, algorithm, exact, direct["isa"]())
+        form = self._forms.get(key)
+        if form is None:
+            form = pack(weight, x.shape, last, stride, padding, dilation, groups, algorithm, exact)
+            if form is None or type(form) is Declined:
+                return convolution(*arguments)
+            while len(self._forms) >= _KEPT:
+                self._forms.pop(next(iter(self._forms)), None)
+            self._forms[key] = form
+        result = kernel(*arrays, form)
+        return convolution(*arguments) if type(result) is Declined else wrap(result)
+
+
+def prepare(weight: Any) -> PreparedWeight:
+    """A handle that stands for a convolution's weight where no gradients are recorded, packed ahead for the kernels.
+
+        packed = hominy.prepare(layer.weight)
+        with hominy.no_grad():
+            y = F.conv2d(x, packed, layer.bias, padding=1)      # the first call packs, the others do not
+
+    `hominy.nn.utils.prepare(model)` does it for all convolutions of a model.
+
+    Raises:
+        TypeError, ValueError: weight is none of a convolution.
+    """
+    return PreparedWeight(weight)

@@ -1,0 +1,662 @@
+"""Convolutions against PyTorch: results and all gradients, in every layout, algorithm, level and thread count.
+
+Tolerances are error bounds. A sum of k products, a bias and a residual is within 1.01 (k + 3) u of the same sum of
+magnitudes; those sums are PyTorch's, in float64, of absolute values. Winograd's algorithms mix the pixels of a tile:
+their bound is 8 times as large, with every |x| replaced by the largest around it.
+"""
+
+import contextlib
+import math
+
+import hominy
+import numpy as np
+import pytest
+from conftest import LEVELS, NATIVE
+from hominy import backends, kernels, nn
+from hominy.backends import reference
+from hominy.backends.conv_choice import DIRECTIONS
+from hominy.backends.reference_conv import channels_last
+from hominy.nn import functional as F
+from hominy.testing import conv_cases
+from hominy.testing.case import assert_within, unit_roundoff
+from hypothesis import given
+from hypothesis import strategies as st
+
+torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even")  # PyTorch's, of a copy it makes
+
+both_dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
+both_layouts = pytest.mark.parametrize("layout", ["contiguous", "channels last"])
+NATIVE_CONV = NATIVE and "conv" in backends.direct
+
+
+@pytest.fixture(params=[*LEVELS, "reference"])
+def computed_by(request):
+    """Every ISA level, and the reference."""
+    if request.param == "reference":
+        hominy.use_backend("reference")
+    else:
+        from hominy import _native
+
+        _native.select_isa(request.param)
+
+
+def lay(x, layout):
+    """(N, C, *space) in that layout."""
+    return np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1) if layout == "channels last" else x
+
+
+def drawn(rng, dtype, *shapes):
+    return [rng.uniform(-2, 2, shape).astype(dtype) for shape in shapes]
+
+
+def in_torch(function, arrays, flow, **options):
+    """(result, gradients of the arrays) of PyTorch, in float64."""
+    tensors = [None if x is None else torch.from_numpy(x.astype(np.float64)).requires_grad_() for x in arrays]
+    y = getattr(torch.nn.functional, function)(*tensors, **options)
+    flow = np.ones(y.shape) if flow is None else flow
+    y.backward(torch.from_numpy(np.array(flow, np.float64)))
+    return [y.detach().numpy(), *(None if x is None else x.grad.numpy() for x in tensors)]
+
+
+def in_hominy(function, arrays, flow, **options):
+    tensors = [None if x is None else hominy.from_numpy(x).requires_grad_() for x in arrays]
+    y = getattr(F, function)(*tensors, **options)
+    y.backward(hominy.from_numpy(flow))
+    return [y.detach().numpy(), *(None if x is None else x.grad.numpy() for x in tensors)]
+
+
+def spread(x, reach):
+    """The largest magnitude around each pixel, `reach` pixels far."""
+    return torch.nn.functional.max_pool2d(torch.from_numpy(np.abs(x)), 2 * reach + 1, 1, reach).numpy()
+
+
+def bounds(function, arrays, flow, depths, factor=1.0, reach=0, **options):
+    """The errors that (result, gradients) may have, each a sum of so many products."""
+    u = unit_roundoff(arrays[0].dtype)
+    x, weight, bias = (None if each is None else np.abs(each) for each in arrays)
+    terms = in_torch(function, (x, weight, bias), np.abs(flow), **options)
+    if reach:  # of the result and of the input's gradient; a weight gradient is a plain sum
+        terms[0] = in_torch(function, (spread(x, reach), weight, bias), np.abs(flow), **options)[0]
+        terms[1] = in_torch(function, (x, weight, bias), spread(flow, reach), **options)[1]
+    factors = (factor, factor, 1.0, 1.0)
+    return [
+        None if t is None else 1.01 * (k + 3) * u * t * f + 2.0**-149
+        for k, t, f in zip(depths, terms, factors, strict=True)
+    ]
+
+
+def depths(x, weight, result, groups, transposed=False):
+    """How many products stand in an element of the result and of the gradients of x, weight and bias."""
+    taps, positions = math.prod(weight[2:]), len(x) and x[0] * math.prod(result[2:])
+    if transposed:
+        return weight[0] // groups * taps, weight[1] * taps, x[0] * math.prod(x[2:]), positions
+    return weight[1] * taps, weight[0] // groups * taps, positions, positions
+
+
+def compare(function, arrays, rng, layout="contiguous", factor=1.0, reach=0, **options):
+    dtype = arrays[0].dtype
+    shape = in_torch(function, arrays, None, **options)[0].shape
+    (flow,) = drawn(rng, dtype, shape)
+    want = in_torch(function, arrays, flow, **options)
+    placed = [lay(arrays[0], layout), *arrays[1:]]
+    got = in_hominy(function, placed, lay(flow, layout), **options)
+    k = depths(arrays[0].shape, arrays[1].shape, want[0].shape, options.get("groups", 1), function.startswith("conv_t"))
+    allowed = bounds(function, arrays, flow, k, factor, reach, **options)
+    for what, mine, theirs, bound in zip(
+        ("result", "of input", "of weight", "of bias"), got, want, allowed, strict=True
+    ):
+        if theirs is not None:
+            assert mine.dtype == dtype
+            assert_within(mine, theirs, bound, f"{function} {options} {layout}: {what}")
+    if layout == "channels last" and got[0].size and not got[0].flags.c_contiguous:
+        assert channels_last(got[0]) and channels_last(got[1]) == channels_last(placed[0])
+    elif layout == "contiguous":
+        assert got[0].flags.c_contiguous and got[1].flags.c_contiguous
+    return got
+
+
+# --- geometry ---------------------------------------------------------------------------------------------------------
+
+CONVOLUTIONS = [
+    ("conv1d", (2, 3, 11), (5, 3, 4), {}),
+    ("conv1d", (2, 4, 23), (6, 2, 3), {"stride": 3, "padding": 4, "dilation": 3, "groups": 2}),
+    ("conv1d", (1, 6, 9), (12, 1, 3), {"padding": "same", "groups": 6}),
+    ("conv1d", (3, 2, 40), (2, 2, 9), {"stride": 2, "padding": [8]}),
+    ("conv2d", (2, 3, 9, 7), (4, 3, 3, 3), {"padding": 1}),
+    ("conv2d", (2, 3, 31, 17), (8, 3, 7, 7), {"stride": 2, "padding": 3}),
+    ("conv2d", (1, 17, 5, 6), (33, 17, 1, 1), {}),
+    ("conv2d", (2, 8, 6, 7), (4, 8, 1, 1), {"stride": (2, 3), "padding": (0, 2)}),
+    ("conv2d", (2, 6, 8, 9), (6, 1, 3, 3), {"groups": 6, "padding": 1}),
+    ("conv2d", (1, 5, 8, 9), (15, 1, 5, 3), {"groups": 5, "padding": (2, 0), "stride": (1, 2)}),
+    ("conv2d", (2, 12, 7, 7), (18, 4, 3, 2), {"groups": 3, "dilation": (2, 1), "padding": "valid"}),
+    ("conv2d", (1, 3, 10, 9), (4, 3, 4, 3), {"padding": "same", "dilation": (3, 2)}),
+    ("conv2d", (2, 16, 13, 14), (24, 16, 3, 3), {"padding": 1}),
+    ("conv2d", (1, 40, 20, 19), (16, 40, 3, 3), {"padding": (0, 2)}),
+    ("conv2d", (1, 2, 3, 3), (2, 2, 2, 2), {"padding": 5, "stride": 4}),
+    ("conv2d", (1, 1, 28, 28), (16, 1, 5, 5), {"padding": 2}),
+    ("conv3d", (1, 2, 5, 4, 6), (3, 2, 3, 2, 2), {"stride": (1, 2, 1), "padding": (1, 0, 2)}),
+    ("conv3d", (2, 4, 4, 5, 3), (4, 1, 2, 3, 3), {"groups": 4, "padding": 1, "dilation": (1, 2, 1)}),
+]  # fmt: skip
+TRANSPOSED = [
+    ("conv_transpose1d", (2, 3, 7), (3, 4, 4), {"stride": 2, "padding": 1}),
+    ("conv_transpose1d", (1, 4, 5), (4, 3, 3), {"stride": 3, "output_padding": 2, "groups": 2}),
+    ("conv_transpose1d", (2, 2, 5), (2, 3, 3), {"dilation": 4, "output_padding": 3}),
+    ("conv_transpose1d", (2, 2, 5), (2, 3, 3), {"dilation": 4, "output_padding": 3, "padding": 2, "stride": 2}),
+    ("conv_transpose2d", (2, 8, 6, 5), (8, 4, 4, 4), {"stride": 2, "padding": 1}),
+    ("conv_transpose2d", (1, 6, 4, 5), (6, 1, 3, 3), {"groups": 6, "stride": 2, "padding": 1, "output_padding": 1}),
+    ("conv_transpose2d", (2, 3, 5, 4), (3, 5, 3, 2), {"padding": (2, 0), "dilation": (1, 3)}),
+    ("conv_transpose2d", (2, 5, 3, 3), (5, 7, 1, 1), {"stride": 2}),
+    ("conv_transpose3d", (1, 4, 3, 2, 4), (4, 3, 2, 3, 2), {"stride": (1, 2, 3), "padding": (0, 1, 0), "groups": 2}),
+]  # fmt: skip
+
+
+@both_dtypes
+@both_layouts
+@pytest.mark.parametrize("biased", [True, False], ids=["bias", "no bias"])
+@pytest.mark.parametrize(("function", "x", "weight", "options"), CONVOLUTIONS + TRANSPOSED)
+def test_pytorch_agrees(function, x, weight, options, biased, layout, dtype, computed_by, rng):
+    outputs = weight[1] * options.get("groups", 1) if function.startswith("conv_t") else weight[0]
+    x, w, b = drawn(rng, dtype, x, weight, (outputs,))
+    with exactly():
+        compare(function, [x, w, b if biased else None], rng, layout, **options)
+
+
+@contextlib.contextmanager
+def exactly():
+    hominy.set_float_precision("exact")
+    try:
+        yield
+    finally:
+        hominy.set_float_precision("high")
+
+
+@given(data=st.data())
+def test_any_geometry(data):
+    """Whatever PyTorch computes, hominy computes; what it refuses, hominy refuses."""
+    n = data.draw(st.integers(1, 3))
+    small = st.integers(1, 3)
+    groups = data.draw(st.sampled_from([1, 1, 2, 3]))
+    transposed = data.draw(st.booleans())
+    kernel, space = (tuple(data.draw(st.integers(1, top)) for _ in range(n)) for top in (4, 7))
+    tops = {"stride": (1, 3), "dilation": (1, 3), "padding": (0, 3)}
+    options = {name: tuple(data.draw(st.integers(*ends)) for _ in range(n)) for name, ends in tops.items()}
+    options["groups"] = groups
+    channels, outputs = groups * data.draw(small), groups * data.draw(small)
+    weight = (channels, outputs // groups, *kernel) if transposed else (outputs, channels // groups, *kernel)
+    if transposed:
+        options["output_padding"] = tuple(data.draw(st.integers(0, 2)) for _ in range(n))
+    function = f"conv{'_transpose' if transposed else ''}{n}d"
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    arrays = drawn(rng, "float32", (data.draw(st.integers(1, 2)), channels, *space), weight, (outputs,))
+    layout = data.draw(st.sampled_from(["contiguous", "channels last"]))
+    try:
+        in_torch(function, arrays, None, **options)
+    except RuntimeError:
+        with pytest.raises(ValueError, match=rf"\[{function}\]"):
+            in_hominy(function, arrays, arrays[0], **options)
+        return
+    with exactly():
+        compare(function, arrays, rng, layout, **options)
+
+
+@pytest.mark.parametrize(("function", "x", "weight", "options"), CONVOLUTIONS[1::4] + TRANSPOSED[1::3])
+def test_without_a_batch(function, x, weight, options, rng):
+    outputs = weight[1] * options.get("groups", 1) if function.startswith("conv_t") else weight[0]
+    x, w, b = (hominy.from_numpy(a) for a in drawn(rng, "float64", x[1:], weight, (outputs,)))
+    one = getattr(F, function)(x, w, b, **options)
+    assert (one.numpy() == getattr(F, function)(x.unsqueeze(0), w, b, **options)[0].numpy()).all()
+
+
+@both_layouts
+def test_an_empty_batch(layout, computed_by, rng):
+    for function, x, weight, options in CONVOLUTIONS + TRANSPOSED:
+        outputs = weight[1] * options.get("groups", 1) if function.startswith("conv_t") else weight[0]
+        x, w, b = drawn(rng, "float32", (0, *x[1:]), weight, (outputs,))
+        shape = in_torch(function, [x, w, b], None, **options)[0].shape
+        y, of_x, of_w, of_b = in_hominy(function, [lay(x, layout), w, b], np.zeros(shape, np.float32), **options)
+        assert y.shape == shape and of_x.shape == x.shape
+        assert of_w.shape == w.shape and not of_w.any() and of_b.shape == b.shape and not of_b.any()
+
+
+def test_no_output_channels(computed_by, rng):
+    x, w = drawn(rng, "float32", (2, 3, 5, 5), (0, 3, 3, 3))
+    y, of_x, of_w = in_hominy("conv2d", [x, w], np.zeros((2, 0, 3, 3), np.float32))
+    assert y.shape == (2, 0, 3, 3) and not of_x.any() and of_x.shape == x.shape and of_w.shape == w.shape
+
+
+@both_dtypes
+def test_inputs_anywhere_in_memory(dtype, computed_by, rng):
+    """Slices, flips and stretched arrays: the result is that of their copies, whatever the layout."""
+    big, weights = drawn(rng, dtype, (4, 9, 15, 16), (14, 4, 5, 6))
+    x, w = big[::2, 1::2, ::-1, 2:14:2], weights[::2, :, 1:4, ::-2]
+    with exactly():
+        want = F.conv2d(hominy.from_numpy(x.copy()), hominy.from_numpy(w.copy()), padding=1).numpy()
+        got = F.conv2d(hominy.from_numpy(x), hominy.from_numpy(w), padding=1).numpy()
+        terms = F.conv2d(hominy.from_numpy(abs(x)), hominy.from_numpy(abs(w)), padding=1).numpy()
+        assert (abs(got - want) <= 2 * 1.01 * 39 * unit_roundoff(dtype) * terms).all()
+        ones = np.broadcast_to(np.ones((), dtype), (2, 4, 6, 6))
+        assert (F.conv2d(hominy.from_numpy(ones), hominy.from_numpy(np.ones((1, 4, 2, 2), dtype))).numpy() == 16).all()
+
+
+def test_the_layout_of_the_output(computed_by, rng):
+    """As PyTorch: the input's; one channel or one pixel counts as contiguous."""
+    for x, out in (((2, 8, 5, 6), True), ((2, 1, 5, 6), False), ((2, 8, 1, 1), False), ((2, 8, 5, 1), True)):
+        x, w = drawn(rng, "float32", x, (4, x[1], 1, 1))
+        y = F.conv2d(hominy.from_numpy(lay(x, "channels last")), hominy.from_numpy(w)).numpy()
+        assert channels_last(y) == out and y.flags.c_contiguous != out
+    x, w = drawn(rng, "float32", (2, 8, 4, 5, 6), (4, 8, 2, 2, 2))
+    y = F.conv3d(hominy.from_numpy(lay(x, "channels last")), hominy.from_numpy(w)).numpy()
+    assert channels_last(y)
+    y = F.conv3d(hominy.from_numpy(lay(x, "channels last")[0]), hominy.from_numpy(w)).numpy()
+    assert y.strides[0] == y.itemsize
+
+
+def test_half_precision(rng):
+    """Computed in float32, rounded once."""
+    x, w, b = (a.astype(np.float16) for a in drawn(rng, "float32", (2, 3, 6, 6), (4, 3, 3, 3), (4,)))
+    y = F.conv2d(*(hominy.from_numpy(a) for a in (x, w, b)), padding=1)
+    wide = F.conv2d(*(hominy.from_numpy(a.astype(np.float32)) for a in (x, w, b)), padding=1)
+    assert y.dtype == np.float16 and (y.numpy() == wide.numpy().astype(np.float16)).all()
+    _, *gradients = in_hominy("conv2d", [x, w, b], np.ones((2, 4, 4, 4), np.float16))
+    assert all(g.dtype == np.float16 for g in gradients)
+
+
+def test_nan_stays_where_it_is_seen(computed_by):
+    x = np.zeros((1, 1, 9, 9), np.float32)
+    x[0, 0, 4, 4] = np.nan
+    w = np.ones((1, 1, 3, 3), np.float32)
+    with exactly():
+        y = F.conv2d(hominy.from_numpy(x), hominy.from_numpy(w), padding=1).numpy()
+    assert np.isnan(y[0, 0, 3:6, 3:6]).all() and np.isnan(y).sum() == 9
+
+
+# --- algorithms -------------------------------------------------------------------------------------------------------
+
+NAMED = [
+    ("conv2d", (2, 16, 12, 13), (24, 16, 3, 3), {"padding": 1}),
+    ("conv2d", (1, 33, 9, 30), (17, 33, 3, 3), {"padding": (1, 0)}),
+    ("conv2d", (2, 24, 11, 10), (24, 1, 3, 3), {"padding": 1, "groups": 24}),
+    ("conv2d", (1, 20, 15, 9), (40, 1, 5, 5), {"padding": 2, "groups": 20, "stride": 2}),
+    ("conv2d", (2, 32, 9, 8), (32, 8, 3, 3), {"padding": 1, "groups": 4}),
+    ("conv1d", (2, 16, 33), (16, 1, 5), {"padding": 2, "groups": 16}),
+    ("conv3d", (1, 8, 5, 6, 4), (8, 4, 3, 3, 3), {"padding": 1, "groups": 2}),
+]
+REACH = {"winograd2": 3, "winograd4": 5}
+
+
+def fixed(name):
+    return backends.use_conv_algorithm(name)
+
+
+@pytest.mark.native
+@both_dtypes
+@both_layouts
+@pytest.mark.parametrize("algorithm", list(DIRECTIONS))
+@pytest.mark.parametrize(("function", "x", "weight", "options"), NAMED)
+def test_every_algorithm_that_accepts_it(function, x, weight, options, algorithm, layout, dtype, level, rng):
+    x, w, b = drawn(rng, dtype, x, weight, weight[:1])
+    tile = REACH.get(algorithm, max(REACH.values()) if algorithm == "auto" and x.ndim == 4 else 0)
+    with fixed(algorithm):
+        try:
+            getattr(F, function)(hominy.from_numpy(lay(x, layout)), hominy.from_numpy(w), **options)
+        except ValueError as error:
+            assert "algorithm" in str(error) and algorithm not in ("auto", "product"), error
+            return
+        compare(function, [x, w, b], rng, layout, factor=8.0 if tile else 1.0, reach=tile, **options)
+
+
+@pytest.mark.native
+@pytest.mark.skipif(not NATIVE_CONV, reason="native has no convolution")
+@both_dtypes
+@pytest.mark.parametrize("algorithm", list(DIRECTIONS))
+def test_bits_do_not_depend_on_threads(algorithm, dtype, level, rng):
+    """Three directions, both layouts, 1 to 8 threads."""
+    from hominy.backends import native
+
+    def results(x, w, b, flow, rest):
+        made = []
+        for function, *arguments in (
+            (native.conv, x, w, b, None, *rest, "relu"),
+            (native.conv_input_gradient, flow, w, None, x.shape[2:], *rest),
+            (native.conv_weight_gradient, flow, x, w.shape[2:], *rest),
+        ):
+            with contextlib.suppress(ValueError):  # not one that the algorithm computes
+                made.append(function(*arguments, algorithm).tobytes())
+        return made
+
+    for number, size in enumerate(conv_cases.LARGE):
+        x, w, b, flow = drawn(rng, dtype, *size[:2], size[1][:1], conv_cases.out_shape(size))
+        for layout in ("contiguous", "channels last"):
+            arrays = lay(x, layout), w, b, lay(flow, layout)
+            hominy.set_num_threads(1)
+            expected = results(*arrays, size[2:])
+            for threads in range(2, 9) if number == 0 else (2, 5):
+                hominy.set_num_threads(threads)
+                assert results(*arrays, size[2:]) == expected, (size, layout, threads)
+
+
+def test_the_choice_is_shown_and_fixed(rng):
+    x, w = (hominy.from_numpy(a) for a in drawn(rng, "float32", (2, 64, 56, 56), (64, 64, 3, 3)))
+    assert backends.conv_algorithm(x, w, padding=1) in DIRECTIONS
+    assert backends.conv_algorithm(x.numpy(), w.numpy(), 1, 1) == backends.conv_algorithm(x, w, padding=1)
+    for direction in DIRECTIONS["auto"]:
+        assert backends.conv_algorithm(x, w, padding=1, direction=direction) in DIRECTIONS
+    with fixed("product"):
+        assert backends.conv_algorithm(x, w, padding=1) == "product"
+        with fixed("winograd2"):
+            assert backends.conv_algorithm(x, w, padding=1) == "winograd2"
+            assert not backends.conv_algorithm(x, w, padding=1, direction="weight_gradient").startswith("winograd")
+        assert backends.conv_algorithm(x, w, padding=1) == "product"
+    backends.use_conv_algorithm("grouped")
+    assert backends.conv_algorithm(x, w, padding=1) == "grouped"
+    backends.use_conv_algorithm("auto")
+    with pytest.raises(ValueError, match=r"\[use_conv_algorithm\] algorithm: expected one of 'auto', .*, got 'fft'"):
+        fixed("fft")
+    with pytest.raises(ValueError, match=r"\[conv_algorithm\] direction: expected one of forward, .*, got 'up'"):
+        backends.conv_algorithm(x, w, direction="up")
+    with pytest.raises(ValueError, match=r"algorithm"), fixed("depthwise"):
+        F.conv2d(x, w)
+    unknown = pytest.raises(ValueError, match=r"\[conv\] algorithm: expected 'auto' or 'product' of this backend")
+    with unknown, hominy.use_backend("reference"), fixed("winograd4"):
+        F.conv2d(x, w)
+
+
+def test_precision():
+    assert hominy.get_float_precision() == "high"
+    x, w = hominy.zeros(1, 64, 28, 28), hominy.zeros(64, 64, 3, 3)
+    with exactly():
+        assert hominy.get_float_precision() == "exact"
+        for direction in DIRECTIONS["auto"]:
+            assert not backends.conv_algorithm(x, w, padding=1, direction=direction).startswith("winograd")
+    with pytest.raises(ValueError, match=r"\[set_float_precision\] precision: expected 'exact' or 'high', got 'low'"):
+        hominy.set_float_precision("low")
+
+
+# --- arrays -----------------------------------------------------------------------------------------------------------
+
+
+@both_dtypes
+@both_layouts
+def test_the_fused_kernel(layout, dtype, computed_by, rng):
+    x, w, b, r = drawn(rng, dtype, (2, 4, 9, 8), (6, 4, 3, 3), (6,), (2, 6, 5, 4))
+    options = {"stride": 2, "padding": 1}
+    wide = [a.astype(np.float64) for a in (x, w, b, r)]
+    plain = reference.conv(*wide[:3], None, (2, 2), ((1, 1), (1, 1)), (1, 1), 1, "none")
+    terms = reference.conv(*(abs(a) for a in wide), (2, 2), ((1, 1), (1, 1)), (1, 1), 1, "none")
+    bound = 1.01 * 42 * unit_roundoff(dtype) * terms
+    with exactly():
+        for activation in ("none", "relu", "sigmoid", "tanh", "gelu", "silu"):
+            got = kernels.conv(lay(x, layout), w, b, lay(r, layout), activation=activation, **options)
+            want = plain + wide[3]
+            want = want if activation == "none" else getattr(reference, activation)(want)
+            slack = 0 if activation in ("none", "relu") else 12 * unit_roundoff(dtype) * (1 + abs(want))
+            assert_within(got, want, 1.2 * bound + slack, activation)
+            assert channels_last(got) == (layout == "channels last")
+        assert_within(
+            kernels.conv(lay(x, layout), w, b, lay(r, "contiguous"), **options), plain + wide[3], bound, "mixed"
+        )
+        uneven = kernels.conv(x, w, padding=((1, 0), (2, 3)))
+        padded = np.pad(x, ((0, 0), (0, 0), (1, 0), (2, 3)))
+        assert_within(uneven, kernels.conv(padded.astype(np.float64), w.astype(np.float64)), 50 * bound.max(), "uneven")
+    assert kernels.conv(x, w, algorithm="product").shape == (2, 6, 7, 6)
+
+
+def test_a_fused_gradient(rng):
+    """Of the operator behind models in training: relu(conv + residual) in one store."""
+    arrays = drawn(rng, "float64", (2, 3, 6, 5), (4, 3, 3, 3), (4,), (2, 4, 6, 5))
+    tensors = [hominy.from_numpy(a).requires_grad_() for a in arrays]
+    settings = ((1, 1), ((1, 1), (1, 1)), (1, 1), 1)
+    fused = hominy.ops.REGISTRY["convolution_activation"](*tensors, *settings, "relu", "auto", True)
+    fused.square().sum().backward()
+    got = [t.grad.numpy() for t in tensors]
+    for t in tensors:
+        t.grad = None
+    plain = (F.conv2d(*tensors[:3], padding=1) + tensors[3]).relu()
+    plain.square().sum().backward()
+    np.testing.assert_allclose(fused.detach().numpy(), plain.detach().numpy(), rtol=1e-12, atol=1e-12)
+    for mine, tensor in zip(got, tensors, strict=True):
+        np.testing.assert_allclose(mine, tensor.grad.numpy(), rtol=1e-10, atol=1e-10)
+    smooth = hominy.ops.REGISTRY["convolution_activation"](*tensors, *settings, "gelu", "auto", True)
+    with pytest.raises(RuntimeError, match="gelu keeps no gradient"):
+        smooth.sum().backward()
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+X, W, B = np.ones((2, 16, 8, 8), np.float32), np.ones((16, 8, 3, 3), np.float32), np.ones(16, np.float32)
+HUGE = 2**62
+
+
+def stretched(*shape):
+    return np.broadcast_to(np.ones((), np.float32), shape)
+
+
+REFUSED = [
+    ({"weight": np.ones((16, 4, 3, 3), np.float32)}, ValueError,
+     "weight: expected (out_channels, in_channels/groups=8, kh, kw), got (16, 4, 3, 3)"),
+    ({"weight": np.ones((16, 8, 3), np.float32)}, ValueError,
+     "weight: expected (out_channels, in_channels/groups=8, kh, kw), got (16, 8, 3)"),
+    ({"weight": np.ones((16, 8, 0, 3), np.float32)}, ValueError, "weight: expected (out_channels, in_channels/gr"),
+    ({"weight": np.ones((15, 8, 3, 3), np.float32)}, ValueError, "weight: expected out_channels that groups=2 divides"),
+    ({"weight": W.astype(np.float64)}, TypeError, "weight: expected dtype float32, as the input's, got float64"),
+    ({"weight": None}, TypeError, "weight: expected a tensor or an array, got NoneType"),
+    ({"weight": "same"}, TypeError, "weight: expected a tensor or an array, got str"),
+    ({"input": X[0, 0]}, ValueError, "input: expected (N, C, H, W) or (C, H, W), got shape (8, 8)"),
+    ({"input": X.astype(np.int64)}, TypeError, "input: expected a float dtype, got int64"),
+    ({"input": X[:, :15]}, ValueError, "groups: expected a divisor of in_channels=15, got 2"),
+    ({"input": X[:, :, :2]}, ValueError,
+     "input: expected at least 3 elements, the kernel's reach (3 taps, dilation 1), in dimension 2 with its padding, "
+     "got 2 + 0 + 0"),
+    ({"input": X[..., :0], "padding": 1}, ValueError, "input: expected at least 3 elements"),
+    ({"bias": B[:15]}, ValueError, "bias: expected (16,), one of each output channel, got (15,)"),
+    ({"bias": np.float32(1)}, ValueError, "bias: expected (16,), one of each output channel, got ()"),
+    ({"bias": B.astype(np.float64)}, TypeError, "bias: expected dtype float32, as the input's, got float64"),
+    ({"groups": 3}, ValueError, "groups: expected a divisor of in_channels=16, got 3"),
+    ({"groups": 0}, ValueError, "groups: expected integers above 0 and below 2**63, got 0"),
+    ({"groups": -2}, ValueError, "groups: expected integers above 0"),
+    ({"groups": 2.0}, TypeError, "groups: expected an integer"),
+    ({"groups": (2, 2)}, ValueError, "groups: expected an integer"),
+    ({"stride": 0}, ValueError, "stride: expected integers above 0 and below 2**63, got 0"),
+    ({"stride": (1, -1)}, ValueError, "stride: expected integers above 0 and below 2**63, got (1, -1)"),
+    ({"stride": (1, 1, 1)}, ValueError, "stride: expected an integer or 2 integers, got (1, 1, 1)"),
+    ({"stride": ()}, ValueError, "stride: expected an integer or 2 integers, got ()"),
+    ({"stride": 1.5}, TypeError, "stride: expected an integer or 2 integers, got 1.5"),
+    ({"stride": True}, TypeError, "stride: expected an integer or 2 integers, got True"),
+    ({"stride": None}, TypeError, "stride: expected an integer or 2 integers, got None"),
+    ({"stride": "2"}, TypeError, "stride: expected an integer or 2 integers, got '2'"),
+    ({"stride": 2**63}, ValueError, "stride: expected integers above 0 and below 2**63"),
+    ({"padding": -1}, ValueError, "padding: expected integers of 0 or more and below 2**63, got -1"),
+    ({"padding": "full"}, ValueError, "padding: expected integers, 'same' or 'valid', got 'full'"),
+    ({"padding": "same", "stride": 2}, ValueError, "stride: expected 1 with padding='same', got (2, 2)"),
+    ({"padding": HUGE}, ValueError, "sizes"),
+    ({"padding": 2**40}, ValueError, "output: expected sizes whose product is below 2**63 bytes"),
+    ({"padding": 2**63}, ValueError, "padding: expected integers of 0 or more and below 2**63"),
+    ({"padding": 10**30}, ValueError, "padding: expected integers"),
+    ({"dilation": 0}, ValueError, "dilation: expected integers above 0"),
+    ({"dilation": HUGE}, ValueError, "input: expected sizes below 2**63"),
+    ({"dilation": 2**40}, ValueError, "input: expected at least"),
+    ({"input": stretched(2**33, 16, 2**20, 8), "padding": (0, 8)}, ValueError, "product is below 2**63 bytes"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("changed", "kind", "message"), REFUSED, ids=lambda x: str(x)[:40])
+def test_what_is_refused(changed, kind, message):
+    arguments = {"input": X, "weight": W, "bias": B, "groups": 2} | changed
+    tensors = {
+        name: hominy.from_numpy(x) if isinstance(x, np.ndarray) and x.flags.writeable else x
+        for name, x in arguments.items()
+    }
+    for given_ in (arguments, tensors):
+        with pytest.raises(kind) as caught:
+            F.conv2d(**given_)
+        assert str(caught.value).startswith("[conv2d] ") and message in str(caught.value), caught.value
+    if "input" not in changed and arguments["weight"] is not None:
+        with pytest.raises(kind) as caught:
+            kernels.conv(**arguments)
+        assert str(caught.value).startswith("[conv2d] ") and message in str(caught.value), caught.value
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"weight": W}, "weight: expected (in_channels=16, out_channels/groups, kh, kw), got (15, 8, 3, 3)"),
+        ({"output_padding": 2}, "output_padding: expected less than stride or dilation, 1 in dimension 2, got 2"),
+        ({"output_padding": -1}, "output_padding: expected integers of 0 or more"),
+        ({"padding": 5}, "input: expected a size that leaves an output in dimension 2, got 8: (8 - 1) * 1 - 2 * 5 + 1"),
+        ({"padding": "same"}, "padding: expected an integer or 2 integers, got 'same'"),
+        ({"stride": HUGE}, "input: expected output sizes below 2**63"),
+        ({"stride": 2**31}, "output: expected sizes whose product is below 2**63 bytes"),
+        ({"stride": 0}, "stride: expected integers above 0"),
+        ({"dilation": HUGE}, "sizes below 2**63"),
+        ({"input": X[..., :0]}, "input: expected a size that leaves an output in dimension 3, got 0"),
+        ({"bias": B[:8]}, "bias: expected (16,), one of each output channel, got (8,)"),
+    ],
+    ids=lambda x: str(x)[:40],
+)
+def test_what_a_transposed_convolution_refuses(changed, message):
+    arguments = {"input": X, "weight": W, "bias": B, "groups": 2} | changed
+    if "weight" in changed:
+        arguments["weight"] = W[:15]
+    if changed.get("padding") == 5:
+        arguments["weight"] = W[:, :, :2, :2]
+    with pytest.raises((TypeError, ValueError)) as caught:
+        F.conv_transpose2d(**arguments)
+    assert str(caught.value).startswith("[conv_transpose2d] ") and message in str(caught.value), caught.value
+
+
+def test_what_the_kernel_refuses():
+    with pytest.raises(ValueError, match=r"\[conv2d\] activation: expected one of none, relu, .*, got 'mish'"):
+        kernels.conv(X, W, groups=2, activation="mish")
+    with pytest.raises(ValueError, match=r"\[conv2d\] residual: expected float32 of \(2, 16, 6, 6\), got float32"):
+        kernels.conv(X, W, groups=2, residual=X)
+    with pytest.raises(ValueError, match=r"\[conv2d\] algorithm: expected one of 'auto'"):
+        kernels.conv(X, W, groups=2, algorithm="im2col")
+    with pytest.raises(ValueError, match=r"\[conv\] input: expected \(N, channels, \*space\)"):
+        kernels.conv(B, W)
+    with pytest.raises(TypeError, match=r"\[conv\] input: expected a tensor or an array"):
+        kernels.conv([[1.0]], W)
+
+
+# --- layers -----------------------------------------------------------------------------------------------------------
+
+LAYERS = [
+    ("Conv1d", (3, 8, 5), {"stride": 2, "padding": 4, "padding_mode": "circular"}, (2, 3, 9)),
+    ("Conv1d", (4, 8, 4), {"padding": "same", "groups": 4, "padding_mode": "replicate"}, (2, 4, 9)),
+    ("Conv2d", (4, 6, (3, 5)), {"dilation": (2, 1), "padding": (3, 1), "bias": False}, (2, 4, 9, 8)),
+    ("Conv2d", (4, 6, 3), {"padding": 2, "padding_mode": "reflect", "groups": 2}, (4, 7, 6)),
+    ("Conv2d", (4, 6, 4), {"padding": "same", "dilation": 3, "padding_mode": "reflect"}, (2, 4, 12, 13)),
+    ("Conv2d", (4, 4, 3), {"padding": "valid"}, (2, 4, 7, 6)),
+    ("Conv3d", (2, 3, 2), {"padding": (1, 0, 2), "padding_mode": "circular"}, (1, 2, 3, 4, 5)),
+    ("ConvTranspose1d", (3, 4, 4), {"stride": 3, "output_padding": 1}, (2, 3, 5)),
+    ("ConvTranspose2d", (4, 6, 3, 2, 1, 1, 2, False), {}, (2, 4, 5, 6)),
+    ("ConvTranspose3d", (2, 3, 2), {"stride": 2, "dilation": 3}, (2, 3, 2, 4)),
+]
+
+
+@pytest.mark.parametrize(("name", "made", "options", "shape"), LAYERS)
+def test_layers_are_pytorchs(name, made, options, shape, rng):
+    torch.manual_seed(0)
+    theirs = getattr(torch.nn, name)(*made, **options, dtype=torch.float64)
+    ours = getattr(nn, name)(*made, **options, dtype="float64")
+    assert repr(ours) == repr(theirs)
+    assert [(key, tuple(x.shape)) for key, x in ours.state_dict().items()] == [
+        (key, tuple(x.shape)) for key, x in theirs.state_dict().items()
+    ]
+    bound = 1 / math.sqrt(math.prod(theirs.weight.shape[1:]))
+    drawn_ = np.concatenate([x.numpy().ravel() for x in ours.state_dict().values()])
+    assert 0.8 * bound < abs(drawn_).max() <= bound and abs(drawn_.mean()) < bound / 2
+    ours.load_state_dict({key: hominy.from_numpy(x.numpy().copy()) for key, x in theirs.state_dict().items()})
+    x = rng.standard_normal(shape)
+    want = theirs(torch.from_numpy(x)).detach().numpy()
+    np.testing.assert_allclose(ours(hominy.from_numpy(x)).detach().numpy(), want, rtol=1e-12, atol=1e-12)
+
+
+def test_the_output_size_of_a_transposed_layer(rng):
+    theirs, ours = torch.nn.ConvTranspose2d(3, 4, 3, stride=(2, 3)), nn.ConvTranspose2d(3, 4, 3, stride=(2, 3))
+    x = hominy.from_numpy(rng.standard_normal((2, 3, 5, 4)).astype(np.float32))
+    for size in ((11, 12), (12, 13), (2, 4, 12, 14)):
+        expected = tuple(theirs(torch.from_numpy(x.numpy()), size).shape)
+        assert ours(x, size).shape == expected
+    for size in ((13, 12), (11, 15), (10, 12)):
+        with pytest.raises(
+            ValueError, match=r"\[ConvTranspose2d\] output_size: expected sizes from 11 to 12 in|12 to 14"
+        ):
+            ours(x, size)
+    with pytest.raises(ValueError, match=r"\[ConvTranspose2d\] output_size: expected 2 sizes"):
+        ours(x, (1, 2, 3, 4, 5))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: nn.Conv2d(0, 4, 3), r"\[Conv2d\] in_channels: expected a positive integer, got 0"),
+        (lambda: nn.Conv2d(4, 6, 3, groups=4), r"\[Conv2d\] out_channels: expected a multiple of groups=4, got 6"),
+        (lambda: nn.Conv2d(4, 6, (3, 3, 3)), r"\[Conv2d\] kernel_size: expected an integer or 2 integers"),
+        (lambda: nn.Conv2d(4, 6, 0), r"\[Conv2d\] kernel_size: expected a positive integer, got 0"),
+        (lambda: nn.Conv2d(4, 6, 3, stride=0), r"\[Conv2d\] stride: expected a positive integer, got 0"),
+        (lambda: nn.Conv2d(4, 6, 3, padding=-1), r"\[Conv2d\] padding: expected an integer of 0 or more, got -1"),
+        (lambda: nn.Conv2d(4, 6, 3, padding="all"), r"\[Conv2d\] padding: expected one of 'same', 'valid', got 'all'"),
+        (lambda: nn.Conv2d(4, 6, 3, 2, padding="same"), r"\[Conv2d\] stride: expected 1 with padding='same', got 2"),
+        (
+            lambda: nn.Conv1d(4, 6, 3, padding_mode="wrap"),
+            r"\[Conv1d\] padding_mode: expected one of 'zeros', 'reflect'",
+        ),
+        (lambda: nn.ConvTranspose1d(4, 6, 3, padding_mode="reflect"), r"padding_mode: expected one of 'zeros', got"),
+        (lambda: nn.ConvTranspose1d(4, 6, 3, padding="same"), r"\[ConvTranspose1d\] padding: expected integers"),
+        (lambda: nn.Conv2d(4, 6, 3, device="cuda"), r"\[Conv2d\] device: expected one of None, 'cpu'"),
+    ],
+)
+def test_layers_that_are_refused(make, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        make()
+
+
+def test_a_layer_trains_in_channels_last(rng):
+    """Gradients of parameters are in the parameters' own layout."""
+    x = hominy.from_numpy(lay(rng.standard_normal((2, 3, 8, 8)).astype(np.float32), "channels last"))
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.ConvTranspose2d(8, 3, 3))
+    model = model.to(memory_format=hominy.channels_last)
+    y = model(x)
+    assert channels_last(y.detach().numpy())
+    (y * y).sum().backward()
+    for parameter in model.parameters():
+        assert parameter.grad.numpy().strides == parameter.detach().numpy().strides
+
+
+@pytest.mark.parametrize("transpose", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("affine", [False, True])
+def test_batch_norm_folds_into_the_convolution(bias, affine, transpose, rng):
+    layer = "ConvTranspose2d" if transpose else "Conv2d"
+    modules = []
+    for library, draw in ((torch, torch.randn), (hominy, None)):
+        conv, norm = getattr(library.nn, layer)(3, 6, 3, bias=bias), library.nn.BatchNorm2d(6, affine=affine)
+        if draw is None:
+            for mine, theirs in zip((conv, norm), modules, strict=True):
+                state = {key: hominy.from_numpy(x.numpy().copy()) for key, x in theirs.state_dict().items()}
+                mine.load_state_dict(state)
+        else:
+            torch.manual_seed(1)
+            for name, tensor in norm.state_dict().items():
+                if tensor.ndim:
+                    tensor.copy_(draw(6).abs() + 0.5 if name == "running_var" else draw(6))
+        modules += [conv, norm]
+    theirs, ours = modules[:2], modules[2:]
+    with pytest.raises(ValueError, match=r"\[fuse_conv_bn_eval\] conv: expected a module in evaluation mode"):
+        nn.utils.fuse_conv_bn_eval(*ours, transpose)
+    for module in modules:
+        module.eval()
+    fused = nn.utils.fuse_conv_bn_eval(*ours, transpose)
+    expected = torch.nn.utils.fuse_conv_bn_eval(*theirs, transpose)
+    assert fused is not ours[0] and list(fused.state_dict()) == list(expected.state_dict())
+    for mine, yours in zip(fused.parameters(), expected.parameters(), strict=True):
+        np.testing.assert_allclose(mine.detach().numpy(), yours.detach().numpy(), rtol=2e-6, atol=2e-6)
+        assert mine.requires_grad == yours.requires_grad
+    x = hominy.from_numpy(rng.standard_normal((2, 3, 6, 7)).astype(np.float32))
+    want = ours[1](ours[0](x)).detach().numpy()
+    np.testing.assert_allclose(fused(x).detach().numpy(), want, rtol=1e-5, atol=1e-5)
+    with pytest.raises(ValueError, match="num_features of out_channels=6, got 5"):
+        nn.utils.fuse_conv_bn_eval(ours[0], nn.BatchNorm2d(5).eval(), transpose)
+    with pytest.raises(ValueError, match="bn: expected running statistics"):
+        nn.utils.fuse_conv_bn_eval(ours[0], nn.BatchNorm2d(6, track_running_stats=False).eval(), transpose)
