@@ -143,13 +143,15 @@ def print_memory(contender: str, *work: Any) -> None:
     import torch
 
     own, peer = networks(Work(*work))
-    framework, network = (torch, peer) if contender == "torch" else (hominy, own)
+    framework = torch if contender == "torch" else hominy
+    network = {"hominy": lambda: own, "fused": lambda: own.fused(), "torch": lambda: peer}[contender]()
+    own = peer = None
     weights = sum(value.numel() * value.element_size() for value in network.state_dict().values())
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     pathlib.Path("/proc/self/clear_refs").write_text("5")  # the peak starts again, from what is in use now
     before = _status("VmRSS")
-    run = call(framework, network.fused() if contender == "fused" else network, Work(*work))
+    run = call(framework, network, Work(*work))
     for _ in range(3):
         run()
     print(_status("VmHWM") - before + weights)

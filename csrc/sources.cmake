@@ -55,6 +55,10 @@ set(HOMINY_OPTIMIZE_avx2 -O3)
 set(HOMINY_OPTIMIZE_avx512 -O3)
 set(HOMINY_OPTIMIZE_neon -O3)
 
+# Products write their vectors out: -O2 is as fast there and half the size.
+file(GLOB compact ${HOMINY_CSRC_DIR}/cpu/conv*.cpp ${HOMINY_CSRC_DIR}/cpu/matmul*.cpp ${HOMINY_CSRC_DIR}/cpu/recurrent*.cpp)
+set_source_files_properties(${compact} PROPERTIES COMPILE_OPTIONS -O2)
+
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
   set(HOMINY_LEVELS baseline avx2 avx512)
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64|ARM64)$")

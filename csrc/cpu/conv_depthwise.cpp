@@ -1,12 +1,13 @@
-// Rows (NCHW): a block is some rows of one plane, one vector wide. An input row is two loads, of which the taps are
-// slides, and meets every kernel row at once; the weights are scalars.
+// Rows (NCHW): some rows of one plane at once, one vector wide. A row that they read meets all rows of the kernel; the
+// weights are scalars. Where a block touches the padding, what it reads is copied first, with zeros.
 //
 // Channels (channels-last): a tile is some positions of two rows, one vector of channels deep. An input position is
 // loaded once and meets all taps; the weights are vectors, arranged in scratch.
 //
-// Rows and positions in the padding are read from a row of zeros in scratch: the inner loops have no tests.
-#include "activation.hpp"
+// Positions in the padding are read from zeros in scratch: the inner loops have no tests.
 #include "conv_depthwise.hpp"
+
+#include "activation.hpp"
 #include "conv_grouped.hpp"
 #include "dimensions.hpp"
 #include "lane_access.hpp"
@@ -50,11 +51,6 @@ inline vec<T> shuffle_lanes(vec<T> a, [[maybe_unused]] vec<T> b, index_list<l...
 #else
   return __builtin_shuffle(a, b, mask_vec<T>{l...});
 #endif
-}
-// Lanes s, s + 1, ... of a and then b.
-template <class T, int s, int... l>
-inline vec<T> slide(vec<T> a, vec<T> b, index_list<l...>) {
-  return shuffle_lanes<T>(a, b, index_list<(l + s)...>{});
 }
 // Every second lane of a and then b, from `s` on.
 template <class T, int s, int... l>
@@ -109,33 +105,45 @@ struct window {
   }
 };
 
-// The taps of `lanes` neighbours, `stride` elements apart, from a row: taps[t][l] = row[first + l stride + t].
-template <class T, int kernel, int stride>
-struct row_taps {
-  window<T> windows[stride + 1];
-  row_taps(int64_t first, int64_t size) : row_taps(first, size, typename indices_below<stride + 1>::type{}) {}
-  template <int... i>
-  row_taps(int64_t first, int64_t size, index_list<i...>) : windows{{first + i * lanes<T>, size}...} {}
+// What a block of results reads: `rows` rows of sources, in place or, with zeros for the padding, in a copy.
+template <class T, int rows, int kernel, int stride>
+struct block_source {
+  alignas(64) T copy[rows][(stride + 1) * lanes<T>];
+  const char* data;
+  int64_t row;
 
-  void load(const char* row, vec<T> (&taps)[kernel]) const {
-    vec<T> a[stride], b[stride];
-    if constexpr (stride == 1) {
-      a[0] = windows[0].in(row);
-      b[0] = windows[1].in(row);
-    } else {
-      const vec<T> low = windows[0].in(row), high = windows[1].in(row), beyond = windows[2].in(row);
-      a[0] = every_second<T, 0>(low, high, all_lanes_of<T>{});
-      a[1] = every_second<T, 1>(low, high, all_lanes_of<T>{});
-      b[0] = every_second<T, 0>(beyond, beyond, all_lanes_of<T>{});
-      b[1] = every_second<T, 1>(beyond, beyond, all_lanes_of<T>{});
+  void place(const operands<T>& o, int64_t y, int64_t x) {
+    const int64_t width = stride * lanes<T> + kernel - 1;
+    if (y >= 0 && y + rows <= o.from.rows && x >= 0 && x + width <= o.from.columns) {
+      data = o.from.at(y, x);
+      row = o.from.row;
+      return;
     }
-    pick(a, b, taps, typename indices_below<kernel>::type{});
+    data = reinterpret_cast<const char*>(copy);
+    row = sizeof copy[0];
+    const window<T> first(x, o.from.columns), second(x + lanes<T>, o.from.columns),
+        third(x + 2 * lanes<T>, o.from.columns);
+#pragma GCC unroll 1
+    for (int i = 0; i < rows; ++i) {
+      const char* from = uint64_t(y + i) < uint64_t(o.from.rows) ? o.from.at(y + i, 0) : o.zeros;
+      store(copy[i], first.in(from));
+      store(copy[i] + lanes<T>, second.in(from));
+      if (stride == 2) store(copy[i] + stride * lanes<T>, third.in(from));
+    }
   }
-
- private:
-  template <int... t>
-  static void pick(const vec<T> (&a)[stride], const vec<T> (&b)[stride], vec<T> (&taps)[kernel], index_list<t...>) {
-    ((taps[t] = slide<T, t / stride>(a[t % stride], b[t % stride], all_lanes_of<T>{})), ...);
+  // taps[t] lane l: element l stride + t of row i.
+  void load_taps(int i, vec<T> (&taps)[kernel]) const {
+    const T* p = reinterpret_cast<const T*>(data + i * row);
+#pragma GCC unroll 8
+    for (int t = 0; t < kernel; ++t) {
+      if constexpr (stride == 1) {
+        taps[t] = load(p + t);
+      } else if (t % 2 == 0) {
+        const vec<T> low = load(p + t), high = load(p + t + lanes<T>);
+        taps[t] = every_second<T, 0>(low, high, all_lanes_of<T>{});
+        if (t + 1 < kernel) taps[t + 1] = every_second<T, 1>(low, high, all_lanes_of<T>{});
+      }
+    }
   }
 };
 
@@ -177,37 +185,22 @@ inline void store_rows(const operands<T>& o, const vec<T> (&sum)[most], int64_t 
   }
 }
 
-// The rows of sources from y on.
-template <class T, int count>
-struct source_rows {
-  const char* at[count];
-  source_rows(const operands<T>& o, int64_t y) {
-#pragma GCC unroll 1
-    for (int i = 0; i < count; ++i, ++y) at[i] = uint64_t(y) < uint64_t(o.from.rows) ? o.from.at(y, 0) : o.zeros;
-  }
-};
-
 constexpr int rows_of_block = many_registers ? 7 : 4;  // 7 divides the sizes that 224 is halved to
 
 // Rows [y0, y0 + rows_of_block).
 template <class T, int kernel, int stride>
 void row_band(const operands<T>& o, int64_t y0) {
   constexpr int sources = (rows_of_block - 1) * stride + kernel;
-  const source_rows<T, sources> rows(o, y0 * stride - o.padding[0]);
-  const int64_t ahead = rows_of_block * stride * o.from.row;
+  block_source<T, sources, kernel, stride> from;
   for (int64_t x0 = 0; x0 < o.to.columns; x0 += lanes<T>) {
-    const row_taps<T, kernel, stride> windows(x0 * stride - o.padding[1], o.from.columns);
+    from.place(o, y0 * stride - o.padding[0], x0 * stride - o.padding[1]);
     vec<T> sum[rows_of_block];
 #pragma GCC unroll 8
     for (int r = 0; r < rows_of_block; ++r) sum[r] = broadcast(*o.bias);
 #pragma GCC unroll 32
     for (int i = 0; i < sources; ++i) {
       vec<T> taps[kernel];
-      windows.load(rows.at[i], taps);
-      if (i >= kernel - stride)  // the next band's
-#pragma GCC unroll 2
-        for (int j = 0; j < stride; ++j)
-          __builtin_prefetch(rows.at[i] + ahead + (x0 * stride + j * lanes<T>)*sizeof(T));
+      from.load_taps(i, taps);
 #pragma GCC unroll 8
       for (int r = 0; r < rows_of_block; ++r) {
         const int t = i - r * stride;
@@ -220,22 +213,23 @@ void row_band(const operands<T>& o, int64_t y0) {
   }
 }
 
-// The input gradient of stride 2, padding kernel / 2: rows 2 (j0 + r) + e and columns 2 (x0 + lane) + f of the result.
+// The input gradient of stride 2, padding kernel / 2: rows 2 (j0 + r) + e and columns 2 (k0 + lane) + f of the result.
 // Such a row is made of the taps t of e + padding's parity, from the gradient's rows j0 + r + (e + padding - t) / 2.
 constexpr int rows_of_halves = many_registers ? 4 : 2;
 template <class T, int kernel>
-void row_band_halves(const operands<T>& o, int64_t j0) {
+void row_band_halves(const operands<T>& o, int64_t y0) {
+  const int64_t j0 = y0 / 2;
   constexpr int padding = kernel / 2, before = padding - 1, sources = before + 2, rows = rows_of_halves;
-  const source_rows<T, rows - 1 + sources> from(o, j0 - before);
-  for (int64_t x0 = 0; 2 * x0 < o.to.columns; x0 += lanes<T>) {
-    const row_taps<T, sources, 1> windows(x0 - before, o.from.columns);
+  block_source<T, rows - 1 + sources, sources, 1> from;
+  for (int64_t k0 = 0; 2 * k0 < o.to.columns; k0 += lanes<T>) {
+    from.place(o, j0 - before, k0 - before);
     vec<T> sum[2][2][rows];  // [e][f][r]
 #pragma GCC unroll 16
     for (int i = 0; i < 4 * rows; ++i) sum[i & 1][i >> 1 & 1][i >> 2] = broadcast(*o.bias);
 #pragma GCC unroll 8
     for (int i = 0; i < rows - 1 + sources; ++i) {
       vec<T> taps[sources];
-      windows.load(from.at[i], taps);
+      from.load_taps(i, taps);
 #pragma GCC unroll 16
       for (int er = 0; er < 2 * rows; ++er) {
         const int t = er % 2 + padding - 2 * (i - before - er / 2);
@@ -255,9 +249,9 @@ void row_band_halves(const operands<T>& o, int64_t j0) {
         half[0][r] = in_turn<T, 0>(sum[e][0][r], sum[e][1][r], all_lanes_of<T>{});
         half[1][r] = in_turn<T, 1>(sum[e][0][r], sum[e][1][r], all_lanes_of<T>{});
       }
-      const int64_t left = (o.to.rows - 2 * j0 - e + 1) / 2;
-      store_rows<T>(o, half[0], 2 * j0 + e, 2, 2 * x0, left);
-      if (2 * x0 + lanes<T> < o.to.columns) store_rows<T>(o, half[1], 2 * j0 + e, 2, 2 * x0 + lanes<T>, left);
+      const int64_t left = (o.to.rows - 2 * j0 - e + 1) / 2, x = 2 * k0;
+      store_rows<T>(o, half[0], 2 * j0 + e, 2, x, left);
+      if (x + lanes<T> < o.to.columns) store_rows<T>(o, half[1], 2 * j0 + e, 2, x + lanes<T>, left);
     }
   }
 }
@@ -265,37 +259,35 @@ void row_band_halves(const operands<T>& o, int64_t j0) {
 // The weight gradient of one plane: sums[t][u] += gradient . what tap (t, u) reads, lane by lane. `o.to`: the gradient.
 template <class T, int kernel, int stride>
 void row_products(const operands<T>& o, T* sums) {
-  constexpr int rows = kernel == 3 ? 4 : 2;
+  constexpr int rows = many_registers ? (kernel == 3 ? 7 : 3) : 2, sources = (rows - 1) * stride + kernel;
+  block_source<T, sources, kernel, stride> from;
   vec<T> sum[kernel * kernel];
 #pragma GCC unroll 32
   for (int i = 0; i < kernel * kernel; ++i) sum[i] = load(sums + i * lanes<T>);
-  for (int64_t y0 = 0; y0 < o.to.rows; y0 += rows) {
-    const source_rows<T, (rows - 1) * stride + kernel> from(o, y0 * stride - o.padding[0]);
-    const int64_t left = o.to.rows - y0;
+  for (int64_t y0 = 0; y0 < o.to.rows; y0 += rows)
     for (int64_t x0 = 0; x0 < o.to.columns; x0 += lanes<T>) {
-      const row_taps<T, kernel, stride> windows(x0 * stride - o.padding[1], o.from.columns);
-      const int64_t n = minimum_of<int64_t>(lanes<T>, o.to.columns - x0);
+      const int64_t n = minimum_of<int64_t>(lanes<T>, o.to.columns - x0), down = o.to.rows - y0;
       const mask_vec<T> real = first_lanes<T>(n);
+      from.place(o, y0 * stride - o.padding[0], x0 * stride - o.padding[1]);
       vec<T> gradient[rows];
 #pragma GCC unroll 8
-      for (int r = 0; r < rows; ++r) gradient[r] = r < left ? load_some<T>(o.to.at(y0 + r, x0), n) : vec<T>{};
-#pragma GCC unroll 16
-      for (int i = 0; i < (rows - 1) * stride + kernel; ++i) {
+      for (int r = 0; r < rows; ++r) gradient[r] = r < down ? load_some<T>(o.to.at(y0 + r, x0), n) : vec<T>{};
+#pragma GCC unroll 32
+      for (int i = 0; i < sources; ++i) {
         vec<T> taps[kernel];
-        windows.load(from.at[i], taps);
+        from.load_taps(i, taps);
         if (n < lanes<T>)  // where the gradient has no element, an infinite one must not meet a zero
 #pragma GCC unroll 8
           for (int u = 0; u < kernel; ++u) taps[u] = select<T>(real, taps[u], vec<T>{});
 #pragma GCC unroll 8
         for (int r = 0; r < rows; ++r) {
           const int t = i - r * stride;
-          if (t >= 0 && t < kernel && r < left)
+          if (t >= 0 && t < kernel && r < down)
 #pragma GCC unroll 8
             for (int u = 0; u < kernel; ++u) sum[t * kernel + u] += gradient[r] * taps[u];
         }
       }
     }
-  }
 #pragma GCC unroll 32
   for (int i = 0; i < kernel * kernel; ++i) store(sums + i * lanes<T>, sum[i]);
 }
@@ -380,6 +372,11 @@ void channel_tile(const operands<T>& o, int64_t y0, int64_t x0) {
   });
 }
 
+template <class T, int kernel, int stride>
+void channel_band(const operands<T>& o, int64_t y) {
+  for (int64_t x = 0; x < o.to.columns; x += columns_of_tile) channel_tile<T, kernel, stride>(o, y, x);
+}
+
 // As row_band_halves: rows 2 j0, 2 j0 + 1 and columns from 2 k0 on.
 constexpr int columns_of_halves = many_registers ? 4 : 2;
 template <class T, int kernel>
@@ -410,6 +407,11 @@ void channel_tile_halves(const operands<T>& o, int64_t j0, int64_t k0) {
       }
     store_tile<T>(o, sum, 2 * j0, 2 * k0, offset, width);
   });
+}
+
+template <class T, int kernel>
+void channel_band_halves(const operands<T>& o, int64_t y) {
+  for (int64_t k = 0; 2 * k < o.to.columns; k += columns_of_halves) channel_tile_halves<T, kernel>(o, y / 2, k);
 }
 
 // The weight gradient of `columns` positions of a row, all of which exist: sums[tap] of every channel.
@@ -524,29 +526,32 @@ int64_t tasks_for(int64_t items, int64_t elements) {
 // ---- Whole images ---------------------------------------------------------------------------------------------------
 
 // Calls band(operands, first row) for all bands of `high` rows of the targets.
-template <class T, class Band>
+template <class T>
 void for_bands(const conv_shape& shape, way by, const operands<T>& common, const conv_images& from,
                const int64_t (&from_size)[3], const conv_store& store, const conv_images& to,
-               const int64_t (&to_size)[3], int64_t high, Band band) {
+               const int64_t (&to_size)[3], int64_t high, void (*band)(const operands<T>&, int64_t)) {
   const int64_t taps = shape.kernel[1] * shape.kernel[2];
-  const int64_t planes = by == way::rows ? shape.batch * shape.groups : shape.batch;
+  const int64_t channels = by == way::rows ? shape.groups : 1, planes = shape.batch * channels;
   const int64_t bands = (to_size[1] + high - 1) / high;
   const int64_t chunks = minimum_of(bands, (31 + planes) / planes), items = planes * chunks;
   const int64_t tasks = tasks_for(items, shape.batch * shape.groups * to_size[1] * to_size[2]);
   parallel_for(tasks, [&](int64_t task) {
     operands<T> o = common;
     const share mine(items, tasks, task);
-    for (int64_t i = mine.first; i < mine.first + mine.count; ++i) {
-      const int64_t plane = i / chunks;
-      const share rows(bands, chunks, i % chunks);
-      const int64_t n = by == way::rows ? plane / shape.groups : plane;
-      const int64_t channel = by == way::rows ? plane % shape.groups : 0;
+    int64_t chunk = mine.first % chunks, channel = mine.first / chunks % channels, n = mine.first / chunks / channels;
+    for (int64_t i = 0; i < mine.count; ++i) {
+      const int64_t first = bands * chunk / chunks, end = bands * (chunk + 1) / chunks;
       o.from = plane_at<T>(from, from_size, n, channel);
       o.to = plane_at<T>(to, to_size, n, channel);
       o.residual = plane_at<T>(store.residual, to_size, n, channel);
       o.weights = common.weights + channel * taps;
       o.bias = common.bias + channel;
-      for (int64_t y = rows.first; y < rows.first + rows.count; ++y) band(o, y * high);
+      for (int64_t y = first; y < end; ++y) band(o, y * high);
+      if (++chunk < chunks) continue;
+      chunk = 0;
+      if (++channel < channels) continue;
+      channel = 0;
+      ++n;
     }
   });
 }
@@ -588,21 +593,16 @@ void correlate(const conv_shape& shape, way by, const operands<T>& o, const conv
   if (by == way::rows)
     for_bands(shape, by, o, from, from_size, store, to, to_size, rows_of_block, row_band<T, kernel, stride>);
   else
-    for_bands(shape, by, o, from, from_size, store, to, to_size, rows_of_tile, [](const operands<T>& at, int64_t y) {
-      for (int64_t x = 0; x < at.to.columns; x += columns_of_tile) channel_tile<T, kernel, stride>(at, y, x);
-    });
+    for_bands(shape, by, o, from, from_size, store, to, to_size, rows_of_tile, channel_band<T, kernel, stride>);
 }
 
 template <class T, int kernel>
 void correlate_halves(const conv_shape& shape, way by, const operands<T>& o, const conv_images& from,
                       const conv_store& store, const conv_images& to) {
   if (by == way::rows)
-    for_bands(shape, by, o, from, shape.out, store, to, shape.in, 2 * rows_of_halves,
-              [](const operands<T>& at, int64_t y) { row_band_halves<T, kernel>(at, y / 2); });
+    for_bands(shape, by, o, from, shape.out, store, to, shape.in, 2 * rows_of_halves, row_band_halves<T, kernel>);
   else
-    for_bands(shape, by, o, from, shape.out, store, to, shape.in, 2, [](const operands<T>& at, int64_t y) {
-      for (int64_t k = 0; 2 * k < at.to.columns; k += columns_of_halves) channel_tile_halves<T, kernel>(at, y / 2, k);
-    });
+    for_bands(shape, by, o, from, shape.out, store, to, shape.in, 2, channel_band_halves<T, kernel>);
 }
 
 // ---- Weight gradient ------------------------------------------------------------------------------------------------

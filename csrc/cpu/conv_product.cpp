@@ -20,6 +20,8 @@ template <class T>
 constexpr int64_t strip_width = 2 * lanes<T>;
 constexpr int64_t strips_in_cache = 6;   // of patches, beside a panel of weights
 constexpr int64_t panels_in_cache = 12;  // of patches, beside a strip of weights
+constexpr int64_t rows_in_cache = 384 * 1024;  // bytes of image rows, beside a strip of weights
+constexpr int64_t shortest_run = 6;      // of positions that is worth rows of its own
 constexpr int64_t wanted_tasks = 8;      // a product is cut so far where it can be
 constexpr double least_task = 1 << 18;   // multiply-adds that repay handing a task to a thread
 
@@ -113,15 +115,32 @@ void for_phases(const conv_shape& shape, const conv_images& gradient, const conv
 
 // ---- The plan: from shapes and strides alone ------------------------------------------------------------------------
 
-template <class T>
+// How positions down find their patches.
+enum class patches {
+  in_place,  // a patch is one position, and all of them are inside
+  in_rows,   // of an image, copied with zeros at their ends: a patch is a piece of each of a few rows
+  packed     // patch by patch: short rows
+};
+
 struct plan {
   bool across;
   bool weights_in_place;  // across: a row of weights is contiguous in the order of k
-  bool patches_in_place;  // down: a patch is one position, and all of them are inside
+  patches source;         // down
   int64_t depth, k_block;
-  int64_t positions, block_positions, channel_parts;
-  int64_t tasks;
-  int64_t weights_size, task_scratch;  // bytes
+  // A block of positions: so many, all of one row of the result where there are several blocks a row.
+  int64_t positions, block_positions, blocks, blocks_a_row, channel_parts;
+  int64_t pieces, piece_length;                    // of a patch
+  int64_t pixel_pitch, row_pitch, run_pitch;       // in_rows: from one copied pixel, row, run of positions to the next
+  int64_t tasks, weights_size, task_scratch;       // bytes
+
+  int64_t block_begin(int64_t block, int64_t row_length) const {
+    if (blocks_a_row == 1) return block * block_positions;
+    return block / blocks_a_row * row_length + block % blocks_a_row * block_positions;
+  }
+  int64_t block_end(int64_t block, int64_t row_length) const {
+    const int64_t end = block_begin(block, row_length) + block_positions;
+    return minimum_of(end, blocks_a_row == 1 ? positions : (block / blocks_a_row + 1) * row_length);
+  }
 };
 
 template <class T>
@@ -151,10 +170,30 @@ bool patches_in_place(const sampled_product& x) {
   return x.from.axis[2].step * x.from.in.space[2] % 2048 != 0;
 }
 
+// Rows of the image for a run of positions: whether they fit, and how they are laid out.
 template <class T>
-plan<T> make_plan(const sampled_product& x, bool packed) {
+bool plan_rows(const sampled_product& x, int64_t run, plan& how) {
   constexpr int64_t size = sizeof(T);
-  plan<T> how{};
+  const sampled_axis& along = x.from.axis[2];
+  const int64_t pixel = x.from.channels * size, rows = x.from.axis[0].taps * x.from.axis[1].taps;
+  const bool collide = pixel * along.step % 1024 == 0;
+  const bool joined = !collide && along.offset_step == 1;
+  how.pixel_pitch = collide ? pixel + 64 : pixel;
+  int64_t span;
+  if (__builtin_mul_overflow(along.taps, along.offset_step, &span)) return false;
+  span += run * along.step;
+  if (__builtin_mul_overflow(span, how.pixel_pitch, &how.row_pitch)) return false;
+  how.row_pitch = packed_row<char>(how.row_pitch);
+  if (__builtin_mul_overflow(rows, how.row_pitch, &how.run_pitch)) return false;
+  how.pieces = joined ? rows : rows * along.taps;
+  how.piece_length = joined ? along.taps * x.from.channels : x.from.channels;
+  return how.run_pitch <= rows_in_cache && how.pieces <= rows_in_cache / 64;
+}
+
+template <class T>
+plan make_plan(const sampled_product& x, bool packed) {
+  constexpr int64_t size = sizeof(T);
+  plan how{};
   how.across = runs_across<T>(x, packed);
   how.depth = x.from.depth();
   how.k_block = how.depth ? parts_of(how.depth, parts_of(how.depth, deepest_block<T>)) : 0;
@@ -162,23 +201,52 @@ plan<T> make_plan(const sampled_product& x, bool packed) {
   const double work = double(how.positions) * double(x.channels) * double(how.depth);
   const int64_t wanted = minimum_of<int64_t>(wanted_tasks, int64_t(work * double(x.groups) / least_task) + 1);
   const int64_t unit = how.across ? strip_width<T> : max_tile_rows;
-  const int64_t in_cache = how.across ? strips_in_cache : panels_in_cache;
-  const int64_t units = parts_of(how.positions, unit);
-  const int64_t blocks = minimum_of(units, maximum_of(parts_of(wanted, x.groups), parts_of(units, in_cache)));
-  how.block_positions = parts_of(units, blocks) * unit;
-  const int64_t position_tasks = parts_of(how.positions, how.block_positions) * x.groups;
-  const int64_t channel_units = parts_of(x.channels, how.across ? max_tile_rows : strip_width<T>);
-  how.channel_parts = minimum_of(parts_of(channel_units, 2), parts_of(wanted, position_tasks));
-  how.tasks = position_tasks * how.channel_parts;
+  const int64_t most = how.across ? strips_in_cache * unit : panels_in_cache * unit;
+  const int64_t cut = minimum_of(parts_of(wanted, x.groups), parts_of(how.positions, unit));
+  const int64_t row_length = x.from.axis[2].count;
+  how.blocks_a_row = 1;
+  how.block_positions = minimum_of(most, round_up(parts_of(how.positions, cut), unit));
+  how.block_positions = round_up(parts_of(how.positions, parts_of(how.positions, how.block_positions)), unit);
+  how.blocks = parts_of(how.positions, how.block_positions);
   if (how.across) {
     how.weights_in_place = contiguous_weights<T>(x);
     if (!how.weights_in_place) how.weights_size = x.groups * x.channels * packed_row<T>(how.depth);
     how.task_scratch = how.block_positions * how.k_block * size + max_tile_rows * packed_row<T>(how.k_block);
   } else {
     how.weights_size = x.groups * round_up(x.channels, lanes<T>) * how.depth * size;
-    how.patches_in_place = patches_in_place<T>(x);
-    how.task_scratch = how.patches_in_place ? 64 : how.block_positions * packed_row<T>(how.k_block);
+    const int64_t run = minimum_of(row_length, most);
+    if (patches_in_place<T>(x)) {
+      how.source = patches::in_place;
+      how.k_block = how.depth;
+      how.pieces = 1;
+      how.piece_length = how.depth;
+    } else if (row_length >= shortest_run && how.depth > 0 && plan_rows<T>(x, run, how)) {
+      how.source = patches::in_rows;
+      how.k_block = how.depth;
+      if (row_length > most) {
+        how.blocks_a_row = parts_of(row_length, most);
+        how.block_positions = parts_of(row_length, how.blocks_a_row);
+        how.blocks = how.positions / row_length * how.blocks_a_row;
+        how.task_scratch = how.run_pitch;
+      } else {
+        const int64_t fitting = minimum_of(most / row_length, rows_in_cache / how.run_pitch);
+        const int64_t all_rows = how.positions / row_length;
+        const int64_t rows = maximum_of<int64_t>(1, minimum_of(fitting, all_rows / minimum_of(cut, all_rows)));
+        how.block_positions = rows * row_length;
+        how.blocks = parts_of(how.positions, how.block_positions);
+        how.task_scratch = rows * how.run_pitch;
+      }
+    } else {
+      how.source = patches::packed;
+      how.pieces = 1;
+      how.task_scratch = how.block_positions * packed_row<T>(how.k_block);
+    }
+    how.task_scratch = round_up(how.task_scratch, 64) + how.pieces * int64_t(sizeof(int64_t));
   }
+  const int64_t position_tasks = how.blocks * x.groups;
+  const int64_t channel_units = parts_of(x.channels, how.across ? max_tile_rows : strip_width<T>);
+  how.channel_parts = maximum_of<int64_t>(1, minimum_of(parts_of(channel_units, 2), wanted / maximum_of<int64_t>(position_tasks, 1)));
+  how.tasks = position_tasks * how.channel_parts;
   how.weights_size = round_up(how.weights_size, 64);
   how.task_scratch = round_up(how.task_scratch, 64);
   return how;
@@ -188,7 +256,7 @@ plan<T> make_plan(const sampled_product& x, bool packed) {
 
 // Strips of channels: [group][strip][k][width], k = (tap, channel), the last strip as wide as the vectors it needs.
 template <class T>
-void pack_strips(const sampled_product& x, const plan<T>& how, char* packed) {
+void pack_strips(const sampled_product& x, const plan& how, char* packed) {
   constexpr int64_t size = sizeof(T);
   const int64_t group_size = round_up(x.channels, lanes<T>) * how.depth * size, taps = x.from.taps();
   const int64_t strips = parts_of(x.channels, strip_width<T>), deep = x.from.channels;
@@ -231,7 +299,7 @@ void pack_strips(const sampled_product& x, const plan<T>& how, char* packed) {
 
 // Rows of channels: [group][channel][k], k = (channel, tap).
 template <class T>
-void pack_weight_rows(const sampled_product& x, const plan<T>& how, char* packed) {
+void pack_weight_rows(const sampled_product& x, const plan& how, char* packed) {
   parallel_for(x.groups * x.channels, [&](int64_t row) {
     T* to = (T*)(packed + row * packed_row<T>(how.depth));
     const char* from = x.weights + row / x.channels * x.weight_group + row % x.channels * x.weight_channel;
@@ -279,16 +347,16 @@ void move_tile(T* tile, int64_t width, const placement& place, int64_t rows, int
 // What a strip or a panel of tiles has in common.
 template <class T>
 struct tile_frame {
-  int64_t rows, columns, vectors, k;
+  int64_t rows, columns, vectors;
   bool starts, ends, dense, even;  // dense: columns are neighbours; even: rows are `pitch` apart
   const T* initial;                // what sums start from: one row, or one a row of the tile
   int64_t initial_row, pitch;
   hominy_activation activation;
 };
 
-template <class T>
-void run_tile(const tile_frame<T>& tile, const char* a, int64_t a_row, const char* b, const placement& out,
-              const placement& residual) {
+// multiply(start, start_row, c, c_row): adds the product to `start`.
+template <class T, class Multiply>
+void run_tile(const tile_frame<T>& tile, const placement& out, const placement& residual, Multiply multiply) {
   constexpr int64_t size = sizeof(T);
   alignas(64) T staged[max_accumulators * lanes<T>];
   const int64_t width = tile.vectors * lanes<T>;
@@ -296,9 +364,10 @@ void run_tile(const tile_frame<T>& tile, const char* a, int64_t a_row, const cha
   char* const c = in_place ? out.data + out.row_at[0] + out.column_at[0] : (char*)staged;
   const int64_t c_row = in_place ? tile.pitch : width * size;
   if (!tile.starts && !in_place) move_tile<T, false>(staged, width, out, tile.rows, tile.columns, tile.dense);
-  tiles<T>().by[tile.vectors - 1][tile.rows](tile.k, a, a_row, size, b, width * size, 0,
-                                             tile.starts ? (const char*)tile.initial : c,
-                                             tile.starts ? tile.initial_row : c_row, c, c_row);
+  if (tile.starts)
+    multiply((const char*)tile.initial, tile.initial_row, c, c_row);
+  else
+    multiply(c, c_row, c, c_row);
   if (tile.ends) {
     if (residual.data) {
       alignas(64) T added[max_accumulators * lanes<T>] = {};
@@ -352,14 +421,14 @@ struct block_positions {
 
 // x is one group's. channel_at, residual_channel: multiples of the images' channel strides.
 template <class T>
-void multiply_across(const sampled_product& x, const plan<T>& how, const char* weights, int64_t weight_row,
+void multiply_across(const sampled_product& x, const plan& how, const char* weights, int64_t weight_row,
                      int64_t begin, int64_t positions, int64_t panel, int64_t panel_end, const panel_list& panels,
                      char* scratch) {
   constexpr int64_t size = sizeof(T), width = strip_width<T>;
   const block_positions block(x, begin, positions, false);
   const bool transposed = channels_together<T>(x.from.in) && !rows_together<T>(x.from.in);
   const bool rows_collide = weight_row % 1024 == 0;
-  T* const patches = (T*)scratch;
+  T* const strips = (T*)scratch;
   char* const copied = scratch + how.block_positions * how.k_block * size;
   int64_t row_at[max_tile_rows], residual_row_at[max_tile_rows];
   alignas(64) T initial[max_tile_rows * width] = {};
@@ -372,7 +441,7 @@ void multiply_across(const sampled_product& x, const plan<T>& how, const char* w
       const int64_t columns = minimum_of(width, positions - j), padded = round_up(columns, lanes<T>);
       position_run runs[width];
       const int64_t run_count = block.part(j, columns, runs);
-      T* const strip = patches + j * k;
+      T* const strip = strips + j * k;
       if (columns < padded)
         for (int64_t p = 0; p < k; p++) store(strip + p * padded + padded - lanes<T>, vec<T>{});
       if (transposed)
@@ -398,34 +467,101 @@ void multiply_across(const sampled_product& x, const plan<T>& how, const char* w
       }
       for (int64_t j = 0; j < positions; j += width) {
         const int64_t columns = minimum_of(width, positions - j), vectors = parts_of(columns, lanes<T>);
-        const tile_frame<T> tile{rows, columns, vectors, k, k0 == 0, k0 + k == how.depth, dense[j / width], true,
+        const tile_frame<T> tile{rows, columns, vectors, k0 == 0, k0 + k == how.depth, dense[j / width], true,
                                  initial, x.store.bias ? width * size : 0, x.out.channel, x.store.activation};
-        run_tile<T>(tile, a, a_row, (const char*)(patches + j * k), {x.out.data, row_at, block.out_at + j},
-                    {x.store.residual.data, residual_row_at, block.residual_at + j});
+        const char* b = (const char*)(strips + j * k);
+        run_tile<T>(tile, {x.out.data, row_at, block.out_at + j},
+                    {x.store.residual.data, residual_row_at, block.residual_at + j},
+                    [&](const char* start, int64_t start_row, char* c, int64_t c_row) {
+                      tiles<T>().by[vectors - 1][rows](k, a, a_row, size, b, vectors * vector_bytes, 0, start, start_row,
+                                                       c, c_row);
+                    });
       }
     }
     if (k == 0) break;
   }
 }
 
+// A run's rows of the image, with zeros where the kernel hangs over: to[row tap][pixel][channel].
 template <class T>
-void multiply_down(const sampled_product& x, const plan<T>& how, const char* strips, int64_t begin, int64_t positions,
+void copy_rows(const sampled_product& x, const plan& how, const position_run& run, char* to) {
+  constexpr int64_t size = sizeof(T);
+  const sampled_axis &depth = x.from.axis[0], &height = x.from.axis[1], &along = x.from.axis[2];
+  const int64_t pixel = x.from.channels * size, first = run.q[2] * along.step + along.offset;
+  const int64_t span = (run.count - 1) * along.step + (along.taps - 1) * along.offset_step + 1;
+  const valid_range valid(first, 1, span, along.extent);
+  const bool joined = how.pixel_pitch == pixel && x.from.in.space[2] == pixel;
+  for (int64_t t0 = 0; t0 < depth.taps; t0++)
+    for (int64_t t1 = 0; t1 < height.taps; t1++, to += how.row_pitch) {
+      const int64_t i0 = run.q[0] * depth.step + depth.offset + t0 * depth.offset_step;
+      const int64_t i1 = run.q[1] * height.step + height.offset + t1 * height.offset_step;
+      if (!inside(i0, depth.extent) || !inside(i1, height.extent)) {
+        memset(to, 0, size_t(span * how.pixel_pitch));
+        continue;
+      }
+      const char* from = x.from.in.data + run.image * x.from.in.batch + i0 * x.from.in.space[0] +
+                         i1 * x.from.in.space[1] + (first + valid.low) * x.from.in.space[2];
+      memset(to, 0, size_t(valid.low * how.pixel_pitch));
+      char* target = to + valid.low * how.pixel_pitch;
+      if (joined)
+        copy_elements((T*)target, (const T*)from, (valid.high - valid.low) * x.from.channels);
+      else
+        for (int64_t i = valid.low; i < valid.high; i++, target += how.pixel_pitch, from += x.from.in.space[2])
+          copy_elements((T*)target, (const T*)from, x.from.channels);
+      memset(to + valid.high * how.pixel_pitch, 0, size_t((span - valid.high) * how.pixel_pitch));
+    }
+}
+
+// Positions down: neighbours in the result whose patches are `pitch` apart.
+struct position_panel {
+  int64_t first, rows;
+  const char* a;
+};
+
+template <class T>
+void multiply_down(const sampled_product& x, const plan& how, const char* strips, int64_t begin, int64_t positions,
                    int64_t channel, int64_t channel_end, char* scratch) {
   constexpr int64_t size = sizeof(T);
-  const block_positions block(x, begin, positions, how.patches_in_place);
-  const panel_list panels(positions);
-  const int64_t pitch = packed_row<T>(how.k_block);
-  int64_t column_at[strip_width<T>], residual_column_at[strip_width<T>];
-  const int64_t in_pitch = x.from.axis[2].step * x.from.in.space[2];
-  bool even[panels_in_cache], in_even[panels_in_cache];
-  for (int64_t r = 0; r < panels.count; r++) {
-    even[r] = evenly_spaced(block.out_at + panels.begin(r), panels.rows(r), x.step[2] * x.out.space[2]);
-    in_even[r] = how.patches_in_place && evenly_spaced(block.in_at + panels.begin(r), panels.rows(r), in_pitch);
+  const block_positions block(x, begin, positions, how.source == patches::in_place);
+  position_panel panels[most_positions];
+  bool even[most_positions];
+  int64_t panel_count = 0, pitch;
+  const auto add_panels = [&](int64_t first, int64_t count, const char* a) {
+    const panel_list list(count);
+    for (int64_t r = 0; r < list.count; r++) {
+      const int64_t at = first + list.begin(r);
+      even[panel_count] = evenly_spaced(block.out_at + at, list.rows(r), x.step[2] * x.out.space[2]);
+      panels[panel_count++] = {at, list.rows(r), a + list.begin(r) * pitch};
+    }
+  };
+  int64_t* const offset = (int64_t*)(scratch + how.task_scratch - round_up(how.pieces * 8, 64));
+  offset[0] = 0;
+  if (how.source == patches::in_place) {
+    pitch = x.from.axis[2].step * x.from.in.space[2];
+    for (int64_t i = 0, end; i < positions; i = end) {
+      for (end = i + 1; end < positions && block.in_at[end] - block.in_at[end - 1] == pitch; end++) {
+      }
+      add_panels(i, end - i, x.from.in.data + block.in_at[i]);
+    }
+  } else if (how.source == patches::in_rows) {
+    pitch = x.from.axis[2].step * how.pixel_pitch;
+    const int64_t taps = how.piece_length == x.from.channels ? x.from.axis[2].taps : 1;
+    for (int64_t i = 0; i < how.pieces; i++)
+      offset[i] = i / taps * how.row_pitch + i % taps * x.from.axis[2].offset_step * how.pixel_pitch;
+    for (int64_t r = 0; r < block.run_count; r++) {
+      copy_rows<T>(x, how, block.runs[r], scratch + r * how.run_pitch);
+      add_panels(block.runs[r].first, block.runs[r].count, scratch + r * how.run_pitch);
+    }
+  } else {
+    pitch = packed_row<T>(how.k_block);
+    add_panels(0, positions, scratch);
   }
-  alignas(64) T gathered[max_tile_rows * deepest_block<T>];  // a panel in place that goes round the end of a row
+  int64_t column_at[strip_width<T>], residual_column_at[strip_width<T>];
   for (int64_t k0 = 0; k0 < how.depth || k0 == 0; k0 += how.k_block) {
     const int64_t k = minimum_of(how.k_block, how.depth - k0);
-    if (!how.patches_in_place) pack_patch_rows<T>(scratch, pitch, x.from, block.runs, block.run_count, k0, k0 + k);
+    if (how.source == patches::packed)
+      pack_patch_rows<T>(scratch, pitch, x.from, block.runs, block.run_count, k0, k0 + k);
+    const int64_t length = how.source == patches::packed ? k : how.piece_length;
     for (int64_t j0 = channel; j0 < channel_end; j0 += strip_width<T>) {
       const int64_t columns = minimum_of(strip_width<T>, x.channels - j0), vectors = parts_of(columns, lanes<T>);
       const char* b = strips + (j0 * how.depth + k0 * vectors * lanes<T>) * size;
@@ -435,25 +571,16 @@ void multiply_down(const sampled_product& x, const plan<T>& how, const char* str
         residual_column_at[j] = (j0 + j) * x.store.residual.channel;
         if (x.store.bias) bias[j] = load_scalar<T>(x.store.bias + (j0 + j) * x.store.bias_step);
       }
-      for (int64_t r = 0; r < panels.count; r++) {
-        const int64_t i0 = panels.begin(r);
-        const tile_frame<T> tile{panels.rows(r), columns, vectors, k, k0 == 0, k0 + k == how.depth,
-                                 x.out.channel == size, even[r], bias, 0, x.step[2] * x.out.space[2],
-                                 x.store.activation};
-        const char* a = scratch + i0 * pitch;
-        int64_t a_row = pitch;
-        if (how.patches_in_place) {
-          a = x.from.in.data + block.in_at[i0] + k0 * size;
-          a_row = in_pitch;
-          if (!in_even[r]) {
-            a_row = k * size;
-            for (int64_t i = 0; i < tile.rows; i++)
-              copy_elements(gathered + i * k, (const T*)(x.from.in.data + block.in_at[i0 + i]) + k0, k);
-            a = (const char*)gathered;
-          }
-        }
-        run_tile<T>(tile, a, a_row, b, {x.out.data, block.out_at + i0, column_at},
-                    {x.store.residual.data, block.residual_at + i0, residual_column_at});
+      for (int64_t r = 0; r < panel_count; r++) {
+        const position_panel& panel = panels[r];
+        const tile_frame<T> tile{panel.rows, columns, vectors, k0 == 0, k0 + k == how.depth, x.out.channel == size,
+                                 even[r], bias, 0, x.step[2] * x.out.space[2], x.store.activation};
+        run_tile<T>(tile, {x.out.data, block.out_at + panel.first, column_at},
+                    {x.store.residual.data, block.residual_at + panel.first, residual_column_at},
+                    [&](const char* start, int64_t start_row, char* c, int64_t c_row) {
+                      piecewise_tiles<T>().by[vectors][panel.rows](how.pieces, offset, length, panel.a, pitch, b, start,
+                                                                   start_row, c, c_row);
+                    });
       }
     }
     if (k == 0) break;
@@ -464,7 +591,7 @@ void multiply_down(const sampled_product& x, const plan<T>& how, const char* str
 
 template <class T>
 void run_product(const sampled_product& x, const char* packed, char* scratch, int64_t scratch_size) {
-  const plan<T> how = make_plan<T>(x, packed != nullptr);
+  const plan how = make_plan<T>(x, packed != nullptr);
   if (how.positions == 0) return;
   const char* weights = x.weights;
   int64_t weight_row = x.weight_channel, weight_group = x.weight_group;
@@ -485,17 +612,16 @@ void run_product(const sampled_product& x, const char* packed, char* scratch, in
   }
   const panel_list panels(x.channels);
   const int64_t channel_units = how.across ? panels.count : parts_of(x.channels, strip_width<T>);
-  const int64_t blocks = parts_of(how.positions, how.block_positions);
   const int64_t workers = minimum_of(how.tasks, minimum_of<int64_t>(num_threads(), scratch_size / how.task_scratch));
   int64_t next = 0;
   parallel_for(workers, [&](int64_t worker) {
     for (;;) {
       const int64_t task = __atomic_fetch_add(&next, 1, __ATOMIC_RELAXED);
       if (task >= how.tasks) return;
-      const int64_t part = task % how.channel_parts, block = task / how.channel_parts % blocks;
-      const int64_t group = task / how.channel_parts / blocks;
-      const int64_t begin = block * how.block_positions;
-      const int64_t positions = minimum_of(how.block_positions, how.positions - begin);
+      const int64_t part = task % how.channel_parts, block = task / how.channel_parts % how.blocks;
+      const int64_t group = task / how.channel_parts / how.blocks;
+      const int64_t begin = how.block_begin(block, x.from.axis[2].count);
+      const int64_t positions = how.block_end(block, x.from.axis[2].count) - begin;
       sampled_product one = x;
       one.from.in.data += group * x.from_group;
       one.out.data += group * x.channels * x.out.channel;
@@ -532,7 +658,7 @@ int64_t product_weights_size(bool input_gradient, const conv_shape& shape, const
                              const conv_images& out) {
   int64_t size = 0;
   for_products<T>(input_gradient, shape, in, {}, {}, out, [&](const sampled_product& x, int64_t) {
-    const plan<T> how = make_plan<T>(x, true);
+    const plan how = make_plan<T>(x, true);
     if (!how.across) size += how.weights_size;
   });
   return size;
@@ -542,7 +668,7 @@ template <class T>
 void product_pack_weights(bool input_gradient, const conv_shape& shape, const conv_images& in,
                           const conv_weights& weight, const conv_images& out, char* packed) {
   for_products<T>(input_gradient, shape, in, weight, {}, out, [&](const sampled_product& x, int64_t offset) {
-    const plan<T> how = make_plan<T>(x, true);
+    const plan how = make_plan<T>(x, true);
     if (!how.across) pack_strips<T>(x, how, packed + offset);
   });
 }
@@ -552,7 +678,7 @@ int64_t product_scratch(bool input_gradient, const conv_shape& shape, const conv
                         const conv_weights& weight, const conv_images& out, bool packed, int64_t threads) {
   int64_t size = 0;
   for_products<T>(input_gradient, shape, in, weight, {}, out, [&](const sampled_product& x, int64_t) {
-    const plan<T> how = make_plan<T>(x, packed);
+    const plan how = make_plan<T>(x, packed);
     size = maximum_of(size, (packed && !how.across ? 0 : how.weights_size) +
                                 minimum_of(threads, how.tasks) * how.task_scratch);
   });

@@ -1,32 +1,16 @@
 #include "conv_winograd.hpp"
 
-#include "activation.hpp"
-#include "conv_winograd_transform.hpp"
+#include "conv_winograd_tiles.hpp"
+#include "matmul_tile.hpp"  // parts_of, round_up
 #include "parallel_for.hpp"
-#include "vector_math.hpp"
 
 namespace hominy::HOMINY_LEVEL {
 namespace {
 
-constexpr int64_t parts_of(int64_t size, int64_t part) { return (size + part - 1) / part; }
-constexpr int64_t round_up(int64_t size, int64_t multiple) { return parts_of(size, multiple) * multiple; }
 // An odd number of cache lines, so that rows fall into different sets.
-constexpr int64_t odd_lines(int64_t bytes) { return (parts_of(bytes, 64) | 1) * 64; }
+inline int64_t odd_lines(int64_t bytes) { return (parts_of(bytes, 64) | 1) * 64; }
 
-constexpr int strip_vectors = 2;                                // output channels of a register tile,
-constexpr int64_t max_panel = vector_registers == 32 ? 14 : 6;  // and its positions
-constexpr int64_t max_columns = 34;                             // of the image, transformed at a time
-
-// The convolution as either direction has it: from `in` to `out`, padded by top and left.
-struct direction {
-  int64_t batch, in_channels, out_channels, in_height, in_width, out_height, out_width, top, left;
-};
-direction direction_of(bool input_gradient, const conv_shape& s) {
-  if (input_gradient)
-    return {s.batch, s.out_channels, s.in_channels,    s.out[1],        s.out[2],
-            s.in[1], s.in[2],        2 - s.padding[1], 2 - s.padding[2]};
-  return {s.batch, s.in_channels, s.out_channels, s.in[1], s.in[2], s.out[1], s.out[2], s.padding[1], s.padding[2]};
-}
+constexpr int strip_vectors = 2;  // output channels of a register tile
 
 // ---- Error bound ----
 
@@ -45,7 +29,6 @@ error_terms error_of(int tile) {
   if (tile == 2) return {16, 6 + weights};
   return {157.31, (fused ? 8.32 : 11.06) + weights};
 }
-inline int64_t runs_of(int64_t runs, int64_t channels) { return parts_of(channels, parts_of(channels, runs)); }
 template <class T>
 double error_ratio(int tile, int64_t channels, int64_t runs) {
   const error_terms e = error_of<T>(tile);
@@ -55,6 +38,7 @@ double error_ratio(int tile, int64_t channels, int64_t runs) {
 // Sums over channels are cut into runs that are summed apart: as few as bring the bound below 8 times the direct one.
 template <class T>
 int64_t run_length(int tile, int64_t channels) {
+#pragma GCC unroll 1
   for (int64_t runs = 1; runs <= 8; runs++)
     if (error_ratio<T>(tile, channels, runs) <= 8) return parts_of(channels, runs);
   return minimum_of<int64_t>(channels, 16);
@@ -70,6 +54,7 @@ double weight_error_ratio(int tile, int64_t positions, int64_t block, int64_t bl
 }
 template <class T>
 int64_t weight_run_length(int tile, int64_t positions, int64_t block, int64_t blocks) {
+#pragma GCC unroll 1
   for (int64_t runs = 1; runs <= 8; runs++) {
     const int64_t run = parts_of(block, runs);
     if (weight_error_ratio<T>(tile, positions, block, blocks, run) <= 8) return run;
@@ -83,7 +68,7 @@ int64_t weight_run_length(int tile, int64_t positions, int64_t block, int64_t bl
 template <class T>
 struct packed_weights {
   int64_t channels, vectors, strips, strip, size;  // strip, size: bytes
-  packed_weights(int tile, const direction& d) {
+  __attribute__((noinline)) packed_weights(int tile, const direction& d) {
     channels = d.in_channels;
     vectors = parts_of(d.out_channels, lanes<T>);
     strips = parts_of(vectors, strip_vectors);
@@ -94,149 +79,52 @@ struct packed_weights {
   int64_t plane(int64_t s) const { return odd_lines(channels * width(s) * vector_bytes); }
 };
 
-// The transform is computed in double, whatever T: one rounding.
-template <class T, int m>
-void pack_weights(bool input_gradient, const direction& d, const conv_weights& w, char* packed) {
-  constexpr int n = m + 2;
-  constexpr int64_t size = sizeof(T), group = lanes<double>;
-  typedef vec<double> wide;
-  typedef typename short_vector<T, int(group)>::type narrow;
+constexpr int64_t weight_steps = 16;  // channels that are not in lanes, at a time
+template <class T>
+constexpr int64_t widest_strip = strip_vectors * lanes<T>;
+template <class T>
+using weight_block = T[weight_steps * widest_strip<T> * 9];
+
+template <class T>
+void pack_weights(int m, bool input_gradient, const direction& d, const conv_weights& w, char* packed) {
+  constexpr int64_t size = sizeof(T);
   const packed_weights<T> layout(m, d);
-  const int64_t lane_stride = input_gradient ? w.in : w.out, step_stride = input_gradient ? w.out : w.in;
-  const int64_t chunk = 16, chunks = parts_of(d.in_channels, chunk);
+  const int64_t chunks = parts_of(d.in_channels, weight_steps);
   parallel_for(layout.strips * chunks, [&](int64_t task) {
-    const int64_t s = task / chunks, c0 = task % chunks * chunk, width = layout.width(s) * lanes<T>,
-                  plane = layout.plane(s);
-    for (int64_t c = c0; c < minimum_of(d.in_channels, c0 + chunk); c++)
-      for (int64_t o = 0; o < width; o += group) {
-        const int64_t channel = s * strip_vectors * lanes<T> + o;
-        const int64_t some = maximum_of<int64_t>(0, minimum_of(group, d.out_channels - channel));
-        wide g[3][3], half[n][3];
-        for (int y = 0; y < 3; y++)
-          for (int x = 0; x < 3; x++) {
-            const int64_t tap_y = input_gradient ? 2 - y : y, tap_x = input_gradient ? 2 - x : x;
-            const char* from =
-                w.data + c * step_stride + channel * lane_stride + tap_y * w.space[1] + tap_x * w.space[2];
-            g[y][x] = wide{};
-            for (int64_t l = 0; l < some; l++) g[y][x][l] = double(load_scalar<T>(from + l * lane_stride));
+    const int64_t s = task / chunks, c0 = task % chunks * weight_steps, o0 = s * widest_strip<T>;
+    const int64_t width = layout.width(s) * lanes<T>, plane = layout.plane(s);
+    const int64_t steps = minimum_of(weight_steps, d.in_channels - c0), some = minimum_of(width, d.out_channels - o0);
+    alignas(64) weight_block<T> block = {};
+    const int64_t row = 9 * (input_gradient ? widest_strip<T> : weight_steps);
+    if (input_gradient)
+      copy_weights<T, false>(block, row, w, c0, o0, steps, some);
+    else
+      copy_weights<T, false>(block, row, w, o0, c0, some, steps);
+    const int64_t lane = input_gradient ? 9 : row, step = input_gradient ? row : 9;
+    char* to = packed + s * layout.strip + c0 * width * size;
+    for (int64_t c = 0; c < steps; c++)
+      for (int64_t o = 0; o < width; o += lanes<double>, to += lanes<double> * size) {
+        const T* const from = block + c * step + o * lane;
+        wide g[9];
+        for (int t = 0; t < 9; t++)
+          for (int l = 0; l < lanes<double>; l++) g[t][l] = double(from[l * lane + (input_gradient ? 8 - t : t)]);
+        const auto store_planes = [&](const auto& planes) {
+          for (int p = 0; p < (m + 2) * (m + 2); p++) {
+            const narrow<T> rounded = __builtin_convertvector(planes[p], narrow<T>);
+            memcpy(to + p * plane, &rounded, sizeof rounded);
           }
-        for (int x = 0; x < 3; x++) {
-          const wide column[3] = {g[0][x], g[1][x], g[2][x]};
-          wide t[n];
-          winograd<m>::weights(column, t);
-          for (int y = 0; y < n; y++) half[y][x] = t[y];
-        }
-        char* to = packed + s * layout.strip + (c * width + o) * size;
-        for (int y = 0; y < n; y++) {
-          wide t[n];
-          winograd<m>::weights(half[y], t);
-          for (int x = 0; x < n; x++, to += plane) {
-            const wide scaled = t[x] * (winograd<m>::scale[y] * winograd<m>::scale[x]);
-            const narrow rounded = __builtin_convertvector(scaled, narrow);
-            memcpy(to, &rounded, sizeof rounded);
-          }
+        };
+        if (m == 2) {
+          wide planes[16];
+          transform_weights<2>(g, planes);
+          store_planes(planes);
+        } else {
+          wide planes[36];
+          transform_weights<4>(g, planes);
+          store_planes(planes);
         }
       }
   });
-}
-
-// ---- Segments: output tiles beside each other in one row of tiles ----
-
-struct segment {
-  int64_t image, y, x, tiles;  // y, x: of the first output
-};
-// Visits tiles [begin, end) of all images: visit(segment, number of its first tile - begin).
-template <class Visit>
-void for_segments(int m, const direction& d, int64_t begin, int64_t end, Visit visit) {
-  const int64_t down = parts_of(d.out_height, m), across = parts_of(d.out_width, m), longest = (max_columns - 2) / m;
-  for (int64_t t = begin; t < end;) {
-    const int64_t left = minimum_of(across - t % across, end - t);
-    const int64_t tiles = parts_of(left, parts_of(left, longest));
-    visit(segment{t / across / down, t / across % down * m, t % across * m, tiles}, t - begin);
-    t += tiles;
-  }
-}
-
-// ---- Input ----
-
-// What a segment's tiles read, channels in lanes: n rows of `width` columns, of which [begin, end) are there and the
-// others zeros. The image itself, or a copy where that is not enough.
-struct window {
-  const char* data;
-  int64_t row, column;  // strides
-  int64_t begin, end, width;
-};
-template <class T>
-using staged_inputs = T[6 * max_columns * lanes<T>];
-
-template <class T>
-window window_of(int m, int halo, const direction& d, const conv_images& x, const segment& s, int64_t channel,
-                 staged_inputs<T>& staged) {
-  const int64_t n = m + halo, y0 = s.y - d.top, x0 = s.x - d.left, width = s.tiles * m + halo;
-  const auto within = [](int64_t low, int64_t high, int64_t v) { return v < low ? low : v > high ? high : v; };
-  const int64_t first = within(0, width, -x0), last = within(first, width, d.in_width - x0);
-  const int64_t first_row = within(0, n, -y0), last_row = within(first_row, n, d.in_height - y0);
-  const int64_t channels = d.in_channels - channel;
-  const char* from = x.data + s.image * x.batch + channel * x.channel + y0 * x.space[1] + x0 * x.space[2];
-  if (channels_together<T>(x) && channels >= lanes<T> && last_row - first_row == n)
-    return {from, x.space[1], x.space[2], first, last, width};
-
-  T* to = staged;
-  for (int64_t y = 0; y < n; y++, from += x.space[1], to += width * lanes<T>) {
-    if (y < first_row || y >= last_row) {
-      memset(to + first * lanes<T>, 0, size_t((last - first) * vector_bytes));
-    } else if (channels_together<T>(x)) {
-      for (int64_t c = first; c < last; c++)
-        store(to + c * lanes<T>, load_padded<T, true>(from + c * x.space[2], 0, channels, T(0)));
-    } else {
-      for (int64_t next = first; next < last; next += lanes<T>) {
-        // The last ones overlap those before, if there are any.
-        const int64_t c = maximum_of(first, minimum_of(next, last - lanes<T>));
-        const char* const source = from + c * x.space[2];
-        vec<T> square[lanes<T>];
-        if (last - c >= lanes<T> && channels >= lanes<T>) {
-#pragma GCC unroll 16
-          for (int i = 0; i < lanes<T>; i++) square[i] = load((const T*)(source + i * x.channel));
-          transpose<T>(square);
-#pragma GCC unroll 16
-          for (int i = 0; i < lanes<T>; i++) store(to + (c + i) * lanes<T>, square[i]);
-        } else {
-          const int64_t some = minimum_of<int64_t>(lanes<T>, last - c);
-          for (int i = 0; i < lanes<T>; i++)
-            square[i] = i < channels ? load_partial((const T*)(source + i * x.channel), some) : vec<T>{};
-          transpose<T>(square);
-          for (int64_t i = 0; i < some; i++) store(to + (c + i) * lanes<T>, square[i]);
-        }
-      }
-    }
-  }
-  return {(const char*)staged, width * vector_bytes, vector_bytes, first, last, width};
-}
-
-// B^T d B of `tiles` tiles beside each other, into planes[n n], each with a row for every tile.
-template <class T, int m>
-void transform_input(const window& w, int64_t tiles, char* planes, int64_t plane, int64_t row) {
-  constexpr int n = m + 2;
-  vec<T> columns[max_columns][n];
-  memset(columns, 0, size_t(w.begin) * sizeof columns[0]);
-  memset(columns + w.end, 0, size_t(w.width - w.end) * sizeof columns[0]);
-  for (int64_t c = w.begin; c < w.end; c++) {
-    vec<T> down[n];
-#pragma GCC unroll 6
-    for (int i = 0; i < n; i++) down[i] = load((const T*)(w.data + i * w.row + c * w.column));
-    winograd<m>::input(down, columns[c]);
-  }
-  for (int64_t t = 0; t < tiles; t++, planes += row) {
-    char* to = planes;
-    for (int y = 0; y < n; y++) {
-      vec<T> across[n], transformed[n];
-#pragma GCC unroll 6
-      for (int i = 0; i < n; i++) across[i] = columns[t * m + i][y];
-      winograd<m>::input(across, transformed);
-#pragma GCC unroll 6
-      for (int i = 0; i < n; i++, to += plane) store((T*)to, transformed[i]);
-    }
-  }
 }
 
 // ---- Products ----
@@ -251,10 +139,13 @@ template <class T, int rows, int vectors>
 void multiply_runs(int64_t depth, int64_t run, const char* a, int64_t a_row, int64_t a_step, const char* b, bool adds,
                    char* c) {
   constexpr int64_t ahead = 4096;
+  const char* a_rows[(rows + 2) / 3];  // addressed as in matmul_tile.cpp
+#pragma GCC unroll 16
+  for (int i = 0; i < rows; i += 3) a_rows[i / 3] = a + i * a_row;
   for (int64_t k0 = 0; k0 < depth; k0 += run) {
     vec<T> sum[rows][vectors] = {};
     const int64_t k_end = minimum_of(depth, k0 + run);
-    for (int64_t k = k0; k < k_end; k++, a += a_step, b += vectors * vector_bytes) {
+    for (int64_t k = k0; k < k_end; k++, b += vectors * vector_bytes) {
       vec<T> b_row[vectors];
 #pragma GCC unroll 2
       for (int j = 0; j < vectors; j++) {
@@ -263,10 +154,12 @@ void multiply_runs(int64_t depth, int64_t run, const char* a, int64_t a_row, int
       }
 #pragma GCC unroll 16
       for (int i = 0; i < rows; i++) {
-        const T x = load_scalar<T>(a + i * a_row);
+        const T x = load_scalar<T>(a_rows[i / 3] + i % 3 * a_row);
 #pragma GCC unroll 2
         for (int j = 0; j < vectors; j++) sum[i][j] += x * b_row[j];
       }
+#pragma GCC unroll 16
+      for (int i = 0; i < rows; i += 3) a_rows[i / 3] += a_step;
     }
 #pragma GCC unroll 16
     for (int i = 0; i < rows; i++)
@@ -279,100 +172,35 @@ void multiply_runs(int64_t depth, int64_t run, const char* a, int64_t a_row, int
   }
 }
 
-// by[vectors - 1][rows / 2 - 1]: panels have an even number of rows.
+// Panels have one of three heights, with rows of zeros where nothing fits: fewer kernels.
+template <class T>
+struct panel_heights {
+  static constexpr int low = vector_registers == 32 && lanes<T> > 2 ? 4 : 2, middle = vector_registers == 32 ? 8 : 4,
+                       tall = vector_registers == 32 ? 14 : 6;
+  // Of the first panel of `rows`, as number of the height.
+  static int choose(int64_t rows) {
+    if (rows <= low) return 0;
+    if (rows <= middle || (rows <= middle + low && middle + low < tall)) return 1;
+    return rows > tall && rows <= 2 * middle ? 1 : 2;
+  }
+  static int64_t height(int number) { return number == 0 ? low : number == 1 ? middle : tall; }
+  // Rows that the panels of `rows` have.
+  static int64_t padded(int64_t rows) {
+    int64_t all = 0;
+    while (all < rows) all += height(choose(rows - all));
+    return all;
+  }
+};
 template <class T>
 struct runs_kernels {
-  runs_kernel<T> by[strip_vectors][max_panel / 2];
+  runs_kernel<T> by[strip_vectors][3];  // [vectors - 1][number of the height]
 };
-template <class T, int rows>
-constexpr void fill(runs_kernels<T>& kernels) {
-  kernels.by[0][rows / 2 - 1] = multiply_runs<T, rows, 1>;
-  kernels.by[1][rows / 2 - 1] = multiply_runs<T, rows, 2>;
-  if constexpr (rows > 2) fill<T, rows - 2>(kernels);
-}
 template <class T>
-constexpr runs_kernels<T> all_runs() {
-  runs_kernels<T> kernels{};
-  fill<T, max_panel>(kernels);
-  return kernels;
-}
-template <class T>
-constexpr runs_kernels<T> run_products = all_runs<T>();
-
-// ---- Output ----
-
-// The outputs of a segment's tiles, for the channels of one vector, as the transform leaves them for the store.
-template <class T>
-using staged_outputs = vec<T>[4][max_columns];
-
-// A^T products A, and the bias.
-template <class T, int m>
-void transform_output(int64_t tiles, const char* planes, int64_t plane, int64_t row, vec<T> bias,
-                      staged_outputs<T>& staged) {
-  constexpr int n = m + 2;
-  for (int64_t t = 0; t < tiles; t++, planes += row) {
-    vec<T> half[m][n];
-    for (int x = 0; x < n; x++) {
-      vec<T> down[n], transformed[m];
-#pragma GCC unroll 6
-      for (int y = 0; y < n; y++) down[y] = load((const T*)(planes + (y * n + x) * plane));
-      winograd<m>::output(down, transformed);
-#pragma GCC unroll 4
-      for (int y = 0; y < m; y++) half[y][x] = transformed[y];
-    }
-    for (int y = 0; y < m; y++) {
-      vec<T> transformed[m];
-      winograd<m>::output(half[y], transformed);
-#pragma GCC unroll 4
-      for (int x = 0; x < m; x++) staged[y][t * m + x] = transformed[x] + bias;
-    }
-  }
-}
-
-// Adds the residual, applies the activation and stores, `some` positions or channels at a time as vectors along the
-// other, which are neighbours in out.
-template <class T>
-void store_outputs(int m, const direction& d, const conv_store& after, const conv_images& out, const segment& s,
-                   int64_t channel, const staged_outputs<T>& staged) {
-  const conv_images& r = after.residual;
-  const bool along_channels = channels_together<T>(out);
-  const int64_t channels = minimum_of<int64_t>(lanes<T>, d.out_channels - channel);
-  const int64_t rows = minimum_of<int64_t>(m, d.out_height - s.y), columns = minimum_of(s.tiles * m, d.out_width - s.x);
-  const int64_t out_step = along_channels ? out.space[2] : out.channel;
-  const int64_t residual_step = along_channels ? r.space[2] : r.channel;
-  const int64_t residual_lane = along_channels ? r.channel : r.space[2];
-  const bool relu = after.activation == HOMINY_ACTIVATION_RELU;
-  const bool simple = !r.data && (relu || after.activation == HOMINY_ACTIVATION_NONE);
-  const auto address = [&](const conv_images& x, int64_t y, int64_t column) {
-    return x.data + s.image * x.batch + channel * x.channel + (s.y + y) * x.space[1] + (s.x + column) * x.space[2];
-  };
-  for (int64_t y = 0; y < rows; y++)
-    for (int64_t next = 0; next < columns; next += lanes<T>) {
-      // The last ones may overlap those before where nothing is added.
-      const int64_t c = simple && columns >= lanes<T> ? minimum_of(next, columns - lanes<T>) : next;
-      const int64_t positions = minimum_of<int64_t>(lanes<T>, columns - c);
-      const int64_t count = along_channels ? positions : channels, width = along_channels ? channels : positions;
-      vec<T> square[lanes<T>];
-#pragma GCC unroll 16
-      for (int i = 0; i < lanes<T>; i++) square[i] = staged[y][c + i];
-      if (!along_channels) transpose<T>(square);
-      char* const to = address(out, y, c);
-      if (simple && count == lanes<T> && width == lanes<T>) {
-#pragma GCC unroll 16
-        for (int i = 0; i < lanes<T>; i++)
-          store((T*)(to + i * out_step), relu ? at_least<T>(square[i], vec<T>{}) : square[i]);
-        continue;
-      }
-      if (r.data) {
-        const char* from = address(r, y, c);
-        for (int64_t i = 0; i < count; i++, from += residual_step)
-          square[i] += residual_lane == int64_t(sizeof(T)) ? load_padded<T, true>(from, 0, width, T(0))
-                                                           : load_padded<T, false>(from, residual_lane, width, T(0));
-      }
-      activate<T>(after.activation, (char*)square, vector_bytes, count, 1);
-      for (int64_t i = 0; i < count; i++) store_lanes<T, true>(to + i * out_step, 0, square[i], width);
-    }
-}
+constexpr runs_kernels<T> run_products = {
+    {{multiply_runs<T, panel_heights<T>::low, 1>, multiply_runs<T, panel_heights<T>::middle, 1>,
+      multiply_runs<T, panel_heights<T>::tall, 1>},
+     {multiply_runs<T, panel_heights<T>::low, 2>, multiply_runs<T, panel_heights<T>::middle, 2>,
+      multiply_runs<T, panel_heights<T>::tall, 2>}}};
 
 // ---- The whole ----
 
@@ -384,26 +212,25 @@ struct plan {
   bool shared;
   int64_t in_row, in_plane, in_size;     // transformed input of a block: planes of a row for each tile
   int64_t out_row, out_plane, out_size;  // products of a block with one strip
-  plan(int tile, const direction& d) {
+  __attribute__((noinline)) plan(int tile, const direction& d) {
     const int64_t n = tile + 2;
     planes = n * n;
     tiles = d.batch * parts_of(d.out_height, tile) * parts_of(d.out_width, tile);
     in_row = odd_lines(round_up(d.in_channels, lanes<T>) * int64_t(sizeof(T)));
-    const int64_t panel = max_panel * n * n * in_row, in_cache = 512 * 1024;
+    const int64_t panel = panel_heights<T>::tall * n * n * in_row, in_cache = 512 * 1024;
     const int64_t panels = maximum_of<int64_t>(1, minimum_of<int64_t>(4, in_cache / panel));
-    block = panels * max_panel;
+    block = panels * panel_heights<T>::tall;
     shared = panel > in_cache || parts_of(tiles, block) < 8;
-    if (shared) block = 4 * max_panel;
+    if (shared) block = 4 * panel_heights<T>::tall;
     blocks = parts_of(tiles, block);
-    block = round_up(parts_of(tiles, blocks), 2);
-    blocks = parts_of(tiles, block);
-    in_plane = odd_lines(block * in_row);
+    block = parts_of(tiles, blocks);
+    const int64_t rows = panel_heights<T>::padded(block) + panel_heights<T>::tall;
+    in_plane = odd_lines(rows * in_row);
     in_size = n * n * in_plane;
     out_row = strip_vectors * vector_bytes;
-    out_plane = odd_lines(block * out_row);
+    out_plane = odd_lines(rows * out_row);
     out_size = n * n * out_plane;
   }
-  int64_t least() const { return in_size + out_size + 64; }
   int64_t for_workers(int64_t workers) const {
     return (shared ? in_size + workers * out_size : workers * (in_size + out_size)) + 64;
   }
@@ -434,7 +261,8 @@ struct convolution {
   int64_t run;
 
   // The transformed input of tiles [begin, end), channels [first, last), into v.
-  void transform_block(int64_t begin, int64_t end, int64_t first, int64_t last, char* v) const {
+  __attribute__((noinline)) void transform_block(int64_t begin, int64_t end, int64_t first, int64_t last,
+                                                 char* v) const {
     constexpr int64_t size = sizeof(T);
     for_segments(m, d, begin, end, [&](const segment& s, int64_t tile) {
       alignas(64) staged_inputs<T> staged;
@@ -443,22 +271,23 @@ struct convolution {
                                                                  v + tile * how.in_row + c * size, how.in_plane,
                                                                  how.in_row);
     });
-    if ((end - begin) & 1)  // what a panel's last row reads
-      for (int p = 0; p < how.planes; p++)
-        memset(v + p * how.in_plane + (end - begin) * how.in_row + first * size, 0, size_t((last - first) * size));
+    const int64_t tiles = end - begin, padding = panel_heights<T>::padded(tiles) - tiles;
+    for (int p = 0; p < how.planes; p++)
+      for (int64_t t = tiles; t < tiles + padding; t++)
+        memset(v + p * how.in_plane + t * how.in_row + first * size, 0, size_t((last - first) * size));
   }
 
   // Their products with a strip of weights, and what becomes of these.
-  void multiply_block(int64_t begin, int64_t end, int64_t strip, const char* v, char* products) const {
+  __attribute__((noinline)) void multiply_block(int64_t begin, int64_t end, int64_t strip, const char* v,
+                                                char* products) const {
     const int64_t vectors = weights.width(strip), row = vectors * vector_bytes;
-    const int64_t pairs = parts_of(end - begin, 2), panels = parts_of(pairs, max_panel / 2);
     const char* u = packed + strip * weights.strip;
     for (int p = 0; p < how.planes; p++, u += weights.plane(strip))
-      for (int64_t panel = 0; panel < panels; panel++) {
-        const int64_t pair = pairs * panel / panels, height = pairs * (panel + 1) / panels - pair;
-        run_products<T>.by[vectors - 1][height - 1](d.in_channels, run, v + p * how.in_plane + 2 * pair * how.in_row,
-                                                    how.in_row, sizeof(T), u, false,
-                                                    products + p * how.out_plane + 2 * pair * row);
+      for (int64_t t = 0; t < end - begin;) {
+        const int height = panel_heights<T>::choose(end - begin - t);
+        run_products<T>.by[vectors - 1][height](d.in_channels, run, v + p * how.in_plane + t * how.in_row, how.in_row,
+                                                sizeof(T), u, false, products + p * how.out_plane + t * row);
+        t += panel_heights<T>::height(height);
       }
     for_segments(m, d, begin, end, [&](const segment& s, int64_t tile) {
       for (int64_t j = 0; j < vectors; j++) {
@@ -517,60 +346,30 @@ void convolve(int tile, const direction& d, const conv_images& in, const char* p
 //
 //   gradient of g = G^T [ sum over tiles of (A out A^T) * (B^T d B) ] G
 
-// A out A^T of `tiles` tiles beside each other, as transform_input leaves them.
-template <class T, int m>
-void transform_gradient(const window& w, int64_t tiles, char* planes, int64_t plane, int64_t row) {
-  constexpr int n = m + 2;
-  for (int64_t t = 0; t < tiles; t++, planes += row) {
-    vec<T> half[n][m];
-    for (int x = 0; x < m; x++) {
-      const int64_t c = t * m + x;
-      vec<T> down[m], transformed[n];
-#pragma GCC unroll 4
-      for (int y = 0; y < m; y++)
-        down[y] = c >= w.begin && c < w.end ? load((const T*)(w.data + y * w.row + c * w.column)) : vec<T>{};
-      winograd<m>::gradient(down, transformed);
-#pragma GCC unroll 6
-      for (int y = 0; y < n; y++) half[y][x] = transformed[y];
-    }
-    char* to = planes;
-    for (int y = 0; y < n; y++) {
-      vec<T> transformed[n];
-      winograd<m>::gradient(half[y], transformed);
-#pragma GCC unroll 6
-      for (int x = 0; x < n; x++, to += plane) store((T*)to, transformed[x]);
-    }
-  }
-}
-
-// G^T sums G of one input channel and `count` output channels; computed in double, whatever T.
-template <class T, int m>
-void transform_weights_gradient(const char* sums, int64_t plane, char* out, const conv_weights& w, int64_t count) {
-  constexpr int n = m + 2;
-  typedef vec<double> wide;
-  typedef typename short_vector<T, lanes<double>>::type narrow;
-  for (int64_t o = 0; o < count; o += lanes<double>) {
-    wide half[3][n];
-    for (int x = 0; x < n; x++) {
-      wide down[n], transformed[3];
-      for (int y = 0; y < n; y++) {
-        narrow v;
-        memcpy(&v, sums + (y * n + x) * plane + o * int64_t(sizeof(T)), sizeof v);
-        down[y] = __builtin_convertvector(v, wide);
+// G^T sums G of input channels [c, c_end), at most weight_steps, and `count` output channels from o.
+template <class T>
+void store_weights_gradient(int m, const char* sums, int64_t plane, int64_t width, const conv_weights& out, int64_t o,
+                            int64_t count, int64_t c, int64_t c_end) {
+  constexpr int64_t size = sizeof(T), row = 9 * weight_steps;
+  alignas(64) weight_block<T> block;
+  for (int64_t step = c; step < c_end; step++)
+    for (int64_t lane = 0; lane < width; lane += lanes<double>) {
+      const char* const from = sums + (step * width + lane) * size;
+      wide g[9];
+      if (m == 2) {
+        wide planes[16];
+        for (int p = 0; p < 16; p++) planes[p] = widen<T>(from + p * plane);
+        transform_weights_gradient<2>(planes, g);
+      } else {
+        wide planes[36];
+        for (int p = 0; p < 36; p++) planes[p] = widen<T>(from + p * plane);
+        transform_weights_gradient<4>(planes, g);
       }
-      winograd<m>::weights_gradient(down, transformed);
-      for (int y = 0; y < 3; y++) half[y][x] = transformed[y];
+      T* const to = block + lane * row + (step - c) * 9;
+      for (int t = 0; t < 9; t++)
+        for (int l = 0; l < lanes<double>; l++) to[l * row + t] = T(g[t][l]);
     }
-    for (int y = 0; y < 3; y++) {
-      wide transformed[3];
-      winograd<m>::weights_gradient(half[y], transformed);
-      for (int x = 0; x < 3; x++) {
-        char* const to = out + o * w.out + y * w.space[1] + x * w.space[2];
-        for (int64_t l = 0; l < minimum_of<int64_t>(lanes<double>, count - o); l++)
-          store_scalar<T>(to + l * w.out, T(transformed[x][l]));
-      }
-    }
-  }
+  copy_weights<T, true>(block, row, out, o, c, count, c_end - c);
 }
 
 // Both operands of a block of tiles are transformed into planes (tiles, channels of one vector or strip). For every
@@ -584,7 +383,7 @@ struct weight_plan {
   int64_t plane, in_size, out_size;  // of one vector's channels; of all
   int64_t sums_plane, sums_strip;
   bool own_sums;
-  weight_plan(int m, const direction& d) {
+  __attribute__((noinline)) weight_plan(int m, const direction& d) {
     planes = (m + 2) * (m + 2);
     tiles = d.batch * parts_of(d.out_height, m) * parts_of(d.out_width, m);
     groups = parts_of(d.in_channels, lanes<T>);
@@ -611,7 +410,8 @@ template <class T>
 void weight_gradient(int m, const direction& d, const conv_images& x, const conv_images& gradient,
                      const conv_weights& out, char* scratch, int64_t scratch_size) {
   const weight_plan<T> how(m, d);
-  constexpr int64_t widest = vector_registers / 4, panel = lanes<T> < widest ? lanes<T> : widest;
+  using heights = panel_heights<T>;
+  constexpr int64_t panel = lanes<T> >= heights::middle ? heights::middle : heights::low;
   int64_t workers = num_threads();
   while (workers > 1 && how.for_workers(workers) > scratch_size) workers--;
   scratch += -reinterpret_cast<intptr_t>(scratch) & 63;
@@ -651,17 +451,16 @@ void weight_gradient(int m, const direction& d, const conv_images& x, const conv
       const int64_t width = minimum_of<int64_t>(strip_vectors, how.vectors - strip * strip_vectors);
       const char* const b = transformed_gradient + (strip * how.planes + p) * strip_plane;
       for (int64_t c = 0; c < how.groups * lanes<T>; c += panel)
-        run_products<T>.by[width - 1][panel / 2 - 1](
+        run_products<T>.by[width - 1][panel == panel_heights<T>::middle](
             tiles, how.run, scratch + (c / lanes<T> * how.planes + p) * how.plane + c % lanes<T> * int64_t(sizeof(T)),
             sizeof(T), vector_bytes, b, !first, sums + p * how.sums_plane + c * width * vector_bytes);
     };
     const auto finish = [&](int64_t strip, const char* sums, int64_t c_begin, int64_t c_end) {
       const int64_t width = minimum_of<int64_t>(strip_vectors, how.vectors - strip * strip_vectors);
       const int64_t o = strip * strip_vectors * lanes<T>, count = minimum_of(width * lanes<T>, d.out_channels - o);
-      for (int64_t c = c_begin; c < c_end; c++)
-        (m == 2 ? transform_weights_gradient<T, 2>
-                : transform_weights_gradient<T, 4>)(sums + c * width * vector_bytes, how.sums_plane,
-                                                    out.data + o * out.out + c * out.in, out, count);
+      for (int64_t c = c_begin; c < c_end; c += weight_steps)
+        store_weights_gradient<T>(m, sums, how.sums_plane, width * lanes<T>, out, o, count, c,
+                                  minimum_of(c_end, c + weight_steps));
     };
     if (how.own_sums) {
       share_out(workers, how.strips, [&](int64_t strip, int64_t worker) {
@@ -675,7 +474,7 @@ void weight_gradient(int m, const direction& d, const conv_images& x, const conv
       multiply(item / how.planes, item % how.planes, all_sums + item / how.planes * how.sums_strip);
     });
     if (!last) continue;
-    const int64_t chunk = 16, chunks = parts_of(d.in_channels, chunk);
+    const int64_t chunk = weight_steps, chunks = parts_of(d.in_channels, chunk);
     parallel_for(how.strips * chunks, [&](int64_t item) {
       const int64_t c = item % chunks * chunk;
       finish(item / chunks, all_sums + item / chunks * how.sums_strip, c, minimum_of(d.in_channels, c + chunk));
@@ -725,10 +524,7 @@ template <class T>
 void winograd_pack_weights(int tile, bool input_gradient, const conv_shape& s, const conv_weights& weight,
                            char* packed) {
   const direction d = direction_of(input_gradient, s);
-  if (tile == 2)
-    pack_weights<T, 2>(input_gradient, d, weight, packed);
-  else
-    pack_weights<T, 4>(input_gradient, d, weight, packed);
+  pack_weights<T>(tile, input_gradient, d, weight, packed);
 }
 
 template <class T>

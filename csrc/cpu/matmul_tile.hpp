@@ -37,6 +37,26 @@ inline const tile_kernels<T>& tiles() {
     return double_tiles;
 }
 
+// The same for an a whose rows are in pieces: `pieces` of `length` steps each, piece s at a + offset[s], contiguous along k;
+// b is packed. by[vectors][rows], 1 or 2 vectors.
+template <class T>
+using piecewise_tile_kernel = void (*)(int64_t pieces, const int64_t* offset, int64_t length, const char* a,
+                                       int64_t a_row, const char* b, const char* start, int64_t start_row, char* c,
+                                       int64_t c_row);
+template <class T>
+struct piecewise_tile_kernels {
+  piecewise_tile_kernel<T> by[3][max_tile_rows + 1];
+};
+extern const piecewise_tile_kernels<float> float_piecewise_tiles;
+extern const piecewise_tile_kernels<double> double_piecewise_tiles;
+template <class T>
+inline const piecewise_tile_kernels<T>& piecewise_tiles() {
+  if constexpr (sizeof(T) == 4)
+    return float_piecewise_tiles;
+  else
+    return double_piecewise_tiles;
+}
+
 inline int log2_widest_tile(int64_t rows) {
   return rows * 8 <= max_accumulators ? 3 : rows * 4 <= max_accumulators ? 2 : 1;
 }

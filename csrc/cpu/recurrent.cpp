@@ -20,7 +20,7 @@ constexpr int64_t rows_by_step = 8;  // so many rows of a step make good panels
 }  // namespace
 
 template <class T>
-forward_walk<T>::forward_walk(const recurrent_shape& shape, const hominy_recurrent_direction& direction,
+HOMINY_SMALL forward_walk<T>::forward_walk(const recurrent_shape& shape, const hominy_recurrent_direction& direction,
                               const cell_functions<T>& functions, const row_list& rows, const hominy_tensor* x,
                               bool with_y, T* kept, bool keeps, bool computes, arena& workspace)
     : shape(shape),
@@ -65,7 +65,7 @@ forward_walk<T>::forward_walk(const recurrent_shape& shape, const hominy_recurre
 
 // Rows that start at step s get their initial state, and, where a walk resumes, the others what the step before left.
 template <class T>
-void forward_walk<T>::begin_rows(int64_t s, int64_t b0, int64_t b1, bool resumes) {
+HOMINY_SMALL void forward_walk<T>::begin_rows(int64_t s, int64_t b0, int64_t b1, bool resumes) {
   const int64_t known = maximum_of(b0, minimum_of(b1, active(s - 1))), now = minimum_of(b1, active(s));
   T* const state = h[s & 1];
   if (now > known) {
@@ -87,7 +87,7 @@ void forward_walk<T>::begin_rows(int64_t s, int64_t b0, int64_t b1, bool resumes
 
 // Rows that took their last step leave their state.
 template <class T>
-void forward_walk<T>::end_rows(int64_t s, int64_t b0, int64_t b1) {
+HOMINY_SMALL void forward_walk<T>::end_rows(int64_t s, int64_t b0, int64_t b1) {
   const int64_t next = s + 1 < shape.steps ? active(s + 1) : 0;
   const int64_t first = maximum_of(b0, next), end = minimum_of(b1, active(s));
   if (first >= end) return;
@@ -106,9 +106,14 @@ void forward_walk<T>::multiply_input(const chunk& part, int64_t tasks) {
   const int64_t blocks = parts_of(shape.padded, block_units<T>), k = shape.input;
   const auto multiply = [&](int64_t block, int64_t count, const char* a, int64_t a_row, int64_t a_step, T* out, bool fetch) {
     const int64_t width = block_width<T>(shape.padded, block), first = block * block_units<T>;
-    for (int64_t g = 0; g < shape.gates; ++g)
+    for (int64_t g = 0; g < shape.gates; ++g) {
+      const T* const next = out + first + (g + 1 < shape.gates ? (g + 1) * shape.padded : count * gates_row);
+      for (int64_t i = 0; i < count; ++i)
+        for (int64_t v = 0; v < width * size; v += 64)
+          __builtin_prefetch(reinterpret_cast<const char*>(next + i * gates_row) + v, 1);
       multiply_strip<T>(count, width, k, a, a_row, a_step, strip_of<T>(weights.input, shape.padded, shape.gates, k, block, g),
                         fetch, weights.bias + g * shape.padded + first, 0, out + g * shape.padded + first, gates_row);
+    }
   };
   const double work = double(rows.first[t1] - rows.first[t0]) * double(k) * double(shape.gates * shape.padded);
   if (tasks > 1) tasks = maximum_of<int64_t>(1, minimum_of<int64_t>(4 * tasks, int64_t(work / (1 << 17))));
@@ -158,6 +163,7 @@ void forward_walk<T>::take_step(int64_t s, const chunk& part, int64_t tasks) {
   const T* const before = h[s & 1];
   T* const after = h[(s + 1) & 1];
   const bool lstm = shape.cell == HOMINY_CELL_LSTM, gru = shape.cell == HOMINY_CELL_GRU;
+  const bool fast = fast_type<T> && shape.standard;
   const auto panel_of = [&](int64_t r, int64_t count, int64_t first, int64_t units, int64_t width) {
     forward_panel<T> p{};
     p.rows = count;
@@ -186,19 +192,30 @@ void forward_walk<T>::take_step(int64_t s, const chunk& part, int64_t tasks) {
     forward_panel<T> p = panel_of(r, count, first, shape.units, width);
     p.sums = sums;
     p.sums_row = in_product * width;
+    // What is needed after a tile comes nearer while the tile is at work.
+    for (int64_t i = 0; i < count; ++i)
+      for (int64_t v = 0; v < width * size; v += 64) {
+        if (lstm) __builtin_prefetch(reinterpret_cast<char*>(p.c.at(i, 0)) + v, 1);
+        __builtin_prefetch(reinterpret_cast<char*>(p.h.at(i, 0)) + v, 1);
+        if (y.data) __builtin_prefetch(p.y.data + i * p.y.row + v, 1);
+      }
     for (int64_t g = 0; g < in_product; ++g) {
       const bool apart = gru && g == 2;
+      const T* const next = g + 1 < shape.gates ? p.gates.at(0, (g + 1) * shape.padded) : p.gates.at(count, 0);
+      for (int64_t i = 0; i < count; ++i)
+        for (int64_t v = 0; v < width * size; v += 64)
+          __builtin_prefetch(reinterpret_cast<const char*>(next + i * gates_row) + v);
       multiply_strip<T>(count, width, shape.state, reinterpret_cast<const char*>(before + r * h_row), h_row * size, size,
                         strip_of<T>(weights.recurrent, shape.padded, shape.gates, shape.state, block, g), panel == 0,
                         apart ? weights.recurrent_bias + first : p.gates.data + g * shape.padded, apart ? 0 : gates_row,
                         sums + g * width, p.sums_row);
     }
     if (lstm)
-      shape.standard ? lstm_forward<T, true>(p, functions) : lstm_forward<T, false>(p, functions);
+      fast ? lstm_forward<T, fast_type<T>>(p, functions) : lstm_forward<T, false>(p, functions);
     else if (shape.reset_before)
       gru_forward_reset<T>(p, functions);
     else if (gru)
-      shape.standard ? gru_forward<T, true>(p, functions) : gru_forward<T, false>(p, functions);
+      fast ? gru_forward<T, fast_type<T>>(p, functions) : gru_forward<T, false>(p, functions);
     else if (tanh_cell)
       rnn_forward<T>(p, [](vec<T> v) { return tanh<T>(v); });
     else if (relu_cell)
@@ -258,7 +275,7 @@ namespace {
 
 // Zero where rows have ended, and the states of rows without a step.
 template <class T>
-void fill_the_rest(const recurrent_shape& s, const row_list& rows, const hominy_recurrent_direction& d) {
+HOMINY_SMALL void fill_the_rest(const recurrent_shape& s, const row_list& rows, const hominy_recurrent_direction& d) {
   const sequence y = describe_sequence(d.y);
   if (!y.packed)
     for (int64_t t = 0; t < s.steps; ++t)
@@ -277,15 +294,15 @@ void fill_the_rest(const recurrent_shape& s, const row_list& rows, const hominy_
 }
 
 template <class T>
-hominy_status recurrent_of(const hominy_recurrent* cell, const hominy_recurrent_direction* directions,
+HOMINY_SMALL hominy_status recurrent_of(const hominy_recurrent* cell, const hominy_recurrent_direction* directions,
                            const hominy_tensor* x, const hominy_tensor* lengths, void* kept, int64_t kept_size,
                            char* workspace, int64_t* workspace_size) {
   recurrent_shape shape;
-  hominy_status status = read_problem<T>(cell, directions, x, lengths, &shape);
+  hominy_status status = read_problem(cell, directions, x, lengths, &shape);
   if (status != HOMINY_OK) return status;
   const bool measures = !workspace && *workspace_size < 0;
   if (!measures) {
-    status = check_directions<T>(shape, directions, x, true);
+    status = check_directions(shape, directions, x, true);
     if (status != HOMINY_OK) return status;
     if (kept && kept_size != shape.directions * shape.kept() * int64_t(sizeof(T))) return HOMINY_BAD_VALUE;
   }
@@ -316,7 +333,7 @@ hominy_status recurrent_of(const hominy_recurrent* cell, const hominy_recurrent_
     walks[i].pack();
     fill_the_rest<T>(shape, rows, directions[i]);
   }
-  const task_plan tasks = plan_tasks<T>(shape);
+  const task_plan tasks = plan_tasks(shape);
   const auto run = [&](int64_t task) {
     const share mine(shape.batch, tasks.row_tasks, task / shape.directions);
     if (mine.count > 0)
@@ -335,7 +352,7 @@ int64_t recurrent_packed_size(const hominy_recurrent* cell, const hominy_recurre
   const auto measure = [&](auto zero) -> int64_t {
     using T = decltype(zero);
     recurrent_shape shape;
-    if (read_cell<T>(cell, direction, &shape) != HOMINY_OK) return 0;
+    if (read_cell(cell, direction, &shape) != HOMINY_OK) return 0;
     arena from{nullptr, 0};
     packed_weights<T>(shape, *direction, from);
     return from.used;
@@ -349,7 +366,7 @@ hominy_status recurrent_pack(const hominy_recurrent* cell, const hominy_recurren
   const auto pack = [&](auto zero) {
     using T = decltype(zero);
     recurrent_shape shape;
-    const hominy_status status = read_cell<T>(cell, direction, &shape);
+    const hominy_status status = read_cell(cell, direction, &shape);
     if (status != HOMINY_OK) return status;
     if (!packed || packed_size < recurrent_packed_size(cell, direction)) return HOMINY_NO_WORKSPACE;
     arena from{static_cast<char*>(packed), 0};
@@ -365,7 +382,7 @@ int64_t recurrent_kept_size(const hominy_recurrent* cell, const hominy_recurrent
   const auto measure = [&](auto zero) -> int64_t {
     using T = decltype(zero);
     recurrent_shape shape;
-    if (read_problem<T>(cell, directions, x, lengths, &shape) != HOMINY_OK) return 0;
+    if (read_problem(cell, directions, x, lengths, &shape) != HOMINY_OK) return 0;
     return shape.directions * shape.kept() * int64_t(sizeof(T));
   };
   return x->dtype == HOMINY_FLOAT32 ? measure(0.0f) : measure(0.0);

@@ -26,7 +26,7 @@ int64_t steps_in_block(const recurrent_shape& s) {
 }
 
 template <class T>
-hominy_tensor tensor_of(const void* data, int64_t rows, int64_t columns, int64_t row, int64_t column) {
+HOMINY_SMALL hominy_tensor tensor_of(const void* data, int64_t rows, int64_t columns, int64_t row, int64_t column) {
   hominy_tensor t;
   t.data = const_cast<void*>(data);
   t.dtype = sizeof(T) == 4 ? HOMINY_FLOAT32 : HOMINY_FLOAT64;
@@ -38,10 +38,10 @@ hominy_tensor tensor_of(const void* data, int64_t rows, int64_t columns, int64_t
   return t;
 }
 template <class T>
-hominy_tensor contiguous_of(const T* data, int64_t rows, int64_t columns, int64_t row) {
+HOMINY_SMALL hominy_tensor contiguous_of(const T* data, int64_t rows, int64_t columns, int64_t row) {
   return tensor_of<T>(data, rows, columns, row * int64_t(sizeof(T)), sizeof(T));
 }
-hominy_tensor transposed(hominy_tensor t) {
+HOMINY_SMALL hominy_tensor transposed(hominy_tensor t) {
   const hominy_tensor given = t;
   for (int d = 0; d < 2; ++d) {
     t.shape[d] = given.shape[1 - d];
@@ -50,12 +50,12 @@ hominy_tensor transposed(hominy_tensor t) {
   return t;
 }
 // Rows [first, first + rows) of a matrix, or elements of a list.
-hominy_tensor rows_of(hominy_tensor t, int64_t first, int64_t rows) {
+HOMINY_SMALL hominy_tensor rows_of(hominy_tensor t, int64_t first, int64_t rows) {
   if (t.data) t.data = static_cast<char*>(t.data) + first * t.strides[0];
   t.shape[0] = rows;
   return t;
 }
-hominy_tensor columns_of(const hominy_tensor& t, int64_t first, int64_t columns) {
+HOMINY_SMALL hominy_tensor columns_of(const hominy_tensor& t, int64_t first, int64_t columns) {
   return transposed(rows_of(transposed(t), first, columns));
 }
 
@@ -68,7 +68,7 @@ struct product_sums {
   void* scratch;
   mutable int64_t scratch_size;
 
-  void multiply(const hominy_tensor& a, const hominy_tensor& b, const hominy_tensor& out, bool add) const {
+  HOMINY_SMALL void multiply(const hominy_tensor& a, const hominy_tensor& b, const hominy_tensor& out, bool add) const {
     if (out.shape[0] == 0 || out.shape[1] == 0) return;
     const bool direct = out.strides[1] == int64_t(sizeof(T)) && out.strides[0] == out.shape[1] * out.strides[1];
     const hominy_tensor to = add || !direct ? contiguous_of<T>(sums, out.shape[0], out.shape[1], out.shape[1]) : out;
@@ -86,7 +86,7 @@ struct product_sums {
     multiply(a, b, out, adds);
   }
   // out (n) = or += the sums of columns.
-  void sum_rows(const hominy_tensor& x, const hominy_tensor& list) const {
+  HOMINY_SMALL void sum_rows(const hominy_tensor& x, const hominy_tensor& list) const {
     if (measures) return;
     const hominy_tensor out = tensor_of<T>(list.data, 1, list.shape[0], 0, list.strides[0]);
     const hominy_tensor to = adds ? contiguous_of<T>(sums, 1, out.shape[1], out.shape[1]) : out;
@@ -148,7 +148,7 @@ struct backward_walk {
 };
 
 template <class T>
-backward_walk<T>::backward_walk(const recurrent_shape& shape, const hominy_recurrent_direction& direction,
+HOMINY_SMALL backward_walk<T>::backward_walk(const recurrent_shape& shape, const hominy_recurrent_direction& direction,
                                 const hominy_recurrent_gradients& gradients, const cell_functions<T>& functions,
                                 const row_list& rows, const hominy_tensor* x, T* kept, arena& from)
     : shape(shape),
@@ -194,7 +194,7 @@ backward_walk<T>::backward_walk(const recurrent_shape& shape, const hominy_recur
 
 // Before the first block.
 template <class T>
-void backward_walk<T>::prepare() {
+HOMINY_SMALL void backward_walk<T>::prepare() {
   pack_weights<T>(recurrent, describe_matrix(direction.w_hh), true, 1, shape.state, shape.gates * shape.units);
   if (projection) pack_weights<T>(projection, describe_matrix(direction.w_hr), true, 1, shape.units, shape.state);
   copy_rows(rows_from<T>(describe_matrix(gradients.h_n), 0), h_gradient, shape.padded_state, shape.batch, shape.state,
@@ -211,7 +211,7 @@ void backward_walk<T>::prepare() {
 
 // After the last.
 template <class T>
-void backward_walk<T>::finish() {
+HOMINY_SMALL void backward_walk<T>::finish() {
   if (gradients.h0)
     copy_rows_out(h_gradient, shape.padded_state, rows_from<T>(describe_matrix(gradients.h0), 0), shape.batch,
                   shape.state);
@@ -221,7 +221,7 @@ void backward_walk<T>::finish() {
 
 // Steps [begin, end), in the direction's order, are the block.
 template <class T>
-void backward_walk<T>::enter(int64_t begin, int64_t end) {
+HOMINY_SMALL void backward_walk<T>::enter(int64_t begin, int64_t end) {
   low = minimum_of(again.time_of(begin), again.time_of(end - 1));
   high = low + end - begin;
   if (again.computes) again.gates_first = rows.first[low];
@@ -230,7 +230,7 @@ void backward_walk<T>::enter(int64_t begin, int64_t end) {
 
 // x and h' of the block, row after row.
 template <class T>
-void backward_walk<T>::gather_rows(int64_t begin, int64_t end) {
+HOMINY_SMALL void backward_walk<T>::gather_rows(int64_t begin, int64_t end) {
   constexpr int64_t size = sizeof(T);
   const bool whole = shape.rows == shape.steps * shape.batch;
   // Rows [b, b_end) of steps [t, t + count) of `from`, shifted by `shift` steps, to those of `to`.
@@ -322,6 +322,7 @@ void backward_walk<T>::take_step(int64_t s, int64_t end, int64_t b0, int64_t b1,
   if (active <= b0) return;
   const int64_t both = minimum_of(active, after);
   const bool lstm = shape.cell == HOMINY_CELL_LSTM, gru = shape.cell == HOMINY_CELL_GRU;
+  const bool fast = fast_type<T> && shape.standard;
   const int64_t kept_row = shape.kept_gates * shape.padded;
 
   const auto panel_of = [&](int64_t r, int64_t count, int64_t first, int64_t width) {
@@ -381,11 +382,11 @@ void backward_walk<T>::take_step(int64_t s, int64_t end, int64_t b0, int64_t b1,
     backward_panel<T> p = panel_of(r0, count, first, width);
     p.sums = sums;
     if (lstm)
-      shape.standard ? lstm_backward<T, true>(p, functions) : lstm_backward<T, false>(p, functions);
+      fast ? lstm_backward<T, fast_type<T>>(p, functions) : lstm_backward<T, false>(p, functions);
     else if (shape.reset_before)
       gru_backward_candidate<T>(p, functions);
     else if (gru)
-      shape.standard ? gru_backward<T, true>(p, functions) : gru_backward<T, false>(p, functions);
+      fast ? gru_backward<T, fast_type<T>>(p, functions) : gru_backward<T, false>(p, functions);
     else
       rnn_backward<T>(p, functions);
   });
@@ -404,7 +405,7 @@ void backward_walk<T>::take_step(int64_t s, int64_t end, int64_t b0, int64_t b1,
       multiply_strip<T>(count, width, shape.state, reinterpret_cast<const char*>(middle + block_of(t, r0) * middle_row),
                         middle_row * size, size, strip_of<T>(projection, shape.padded, 1, shape.state, block, 0),
                         panel == 0, zeros, 0, sums, width);
-      shape.standard ? lstm_backward<T, true>(p, functions) : lstm_backward<T, false>(p, functions);
+      fast ? lstm_backward<T, fast_type<T>>(p, functions) : lstm_backward<T, false>(p, functions);
     } else {
       multiply_strip<T>(count, width, shape.units,
                         reinterpret_cast<const char*>(d + block_of(t, r0) * d_row + 2 * shape.units), d_row * size, size,
@@ -424,7 +425,7 @@ void backward_walk<T>::run(int64_t begin, int64_t end, int64_t b0, int64_t b1, i
 
 // out = gradient of h transposed times h before the projection.
 template <class T>
-void backward_walk<T>::multiply_projection(const product_sums<T>& products, int64_t count, const hominy_tensor& out) {
+HOMINY_SMALL void backward_walk<T>::multiply_projection(const product_sums<T>& products, int64_t count, const hominy_tensor& out) {
   const int64_t kept_row = shape.kept_gates * shape.padded, tasks = minimum_of<int64_t>(16, parts_of(count, 64));
   const int64_t first_row = products.measures ? 0 : rows.first[low] - again.gates_first;
   parallel_for(products.measures ? 0 : tasks, [&](int64_t task) {
@@ -470,7 +471,7 @@ void backward_walk<T>::sum_peepholes(const product_sums<T>& products, const homi
 
 // The gradients of the weights, and of the block's x.
 template <class T>
-void backward_walk<T>::multiply_all(const product_sums<T>& products, int64_t count, const hominy_tensor* x_gradient,
+HOMINY_SMALL void backward_walk<T>::multiply_all(const product_sums<T>& products, int64_t count, const hominy_tensor* x_gradient,
                                     bool adds_to_x) {
   const int64_t units = shape.units;
   const bool turned = rotated != nullptr;  // d_n stands first
@@ -537,8 +538,7 @@ void backward_walk<T>::multiply_all(const product_sums<T>& products, int64_t cou
 
 // ---- The call -------------------------------------------------------------------------------------------------------
 
-template <class T>
-hominy_status check_gradients(const recurrent_shape& s, const hominy_recurrent_gradients& g,
+HOMINY_SMALL hominy_status check_gradients(const recurrent_shape& s, const hominy_recurrent_gradients& g,
                               const hominy_recurrent_direction& d, const hominy_tensor* x) {
   const int32_t dtype = x->dtype;
   const int64_t rows = s.gates * s.units;
@@ -562,7 +562,7 @@ hominy_status check_gradients(const recurrent_shape& s, const hominy_recurrent_g
   return HOMINY_OK;
 }
 
-void fill_zero(const hominy_tensor& t) {
+HOMINY_SMALL void fill_zero(const hominy_tensor& t) {
   static const double zero = 0;
   hominy_tensor source = t;
   source.data = const_cast<double*>(&zero);
@@ -571,7 +571,7 @@ void fill_zero(const hominy_tensor& t) {
 }
 
 // Rows of steps [begin, end) of time.
-int64_t rows_between(const recurrent_shape& s, const hominy_tensor* lengths, int64_t begin, int64_t end) {
+HOMINY_SMALL int64_t rows_between(const recurrent_shape& s, const hominy_tensor* lengths, int64_t begin, int64_t end) {
   if (!lengths) return (end - begin) * s.batch;
   int64_t rows = 0;
   for (int64_t b = 0; b < s.batch; ++b) {
@@ -583,7 +583,7 @@ int64_t rows_between(const recurrent_shape& s, const hominy_tensor* lengths, int
 
 // Scratch memory of the largest product.
 template <class T>
-int64_t product_scratch(const recurrent_shape& s, const hominy_recurrent_direction* directions, const hominy_tensor* x,
+HOMINY_SMALL int64_t product_scratch(const recurrent_shape& s, const hominy_recurrent_direction* directions, const hominy_tensor* x,
                         const hominy_tensor* lengths) {
   const int64_t per = steps_in_block(s), gates = s.gates * s.units;
   const product_sums<T> products{false, true, nullptr, nullptr, 0};
@@ -611,19 +611,19 @@ int64_t product_scratch(const recurrent_shape& s, const hominy_recurrent_directi
 }
 
 template <class T>
-hominy_status recurrent_backward_of(const hominy_recurrent* cell, const hominy_recurrent_direction* directions,
+HOMINY_SMALL hominy_status recurrent_backward_of(const hominy_recurrent* cell, const hominy_recurrent_direction* directions,
                                     const hominy_recurrent_gradients* gradients, const hominy_tensor* x,
                                     const hominy_tensor* lengths, const void* kept, int64_t kept_size,
                                     const hominy_tensor* x_gradient, char* workspace, int64_t* workspace_size) {
   recurrent_shape s;
-  hominy_status status = read_problem<T>(cell, directions, x, lengths, &s);
+  hominy_status status = read_problem(cell, directions, x, lengths, &s);
   if (status != HOMINY_OK) return status;
   const bool measures = !gradients;
   static const hominy_recurrent_gradients none{};
   if (!measures) {
-    status = check_directions<T>(s, directions, x, false);
+    status = check_directions(s, directions, x, false);
     for (int i = 0; i < s.directions && status == HOMINY_OK; ++i)
-      status = check_gradients<T>(s, gradients[i], directions[i], x);
+      status = check_gradients(s, gradients[i], directions[i], x);
     if (status == HOMINY_OK && x_gradient)
       status = x_gradient->ndim != x->ndim ? HOMINY_BAD_SHAPE
                                            : check_array(x_gradient, x->dtype, x->ndim, x->shape[0], x->shape[1],
@@ -659,7 +659,7 @@ hominy_status recurrent_backward_of(const hominy_recurrent* cell, const hominy_r
 
   return with_layout(workspace, [&](backward_walk<T>* walks, int64_t* first, int64_t) {
     if (!list_rows(s, lengths, first)) return HOMINY_BAD_VALUE;
-    const task_plan tasks = plan_tasks<T>(s);
+    const task_plan tasks = plan_tasks(s);
     // Both directions add to x's gradient where neither writes all of it at once; rows beyond their length stay 0.
     const bool adds = s.directions == 2 && per < s.steps;
     if (x_gradient && (adds || (lengths && x->ndim == 3))) fill_zero(*x_gradient);

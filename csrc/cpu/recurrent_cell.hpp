@@ -1,14 +1,17 @@
 // What the cells do to one panel of rows and one block of units, once the products have left their sums beside them: a
 // few vectors at a time, from and to the first-level cache. Forward and backward stand next to each other.
 //
-// `standard` cells (sigmoid and tanh, nothing special) are straight code. All others go through one function that asks
-// for each vector what to do: gate_function.
+// `standard` cells (sigmoid and tanh, nothing special) are straight code in float32. All others, and float64, go through
+// one function that asks for each vector what to do: gate_function.
 #pragma once
 #include "hominy.h"
 #include "lane_access.hpp"
 #include "vector_math.hpp"
 
 namespace hominy::HOMINY_LEVEL {
+
+template <class T>
+constexpr bool fast_type = sizeof(T) == 4;
 
 // ---- Activations ----------------------------------------------------------------------------------------------------
 
@@ -125,29 +128,41 @@ struct padded_rows {
   explicit operator bool() const { return data != nullptr; }
 };
 
-// Rows of the caller's, or of products' operands: exactly so many units, any strides (in bytes).
+// Rows of the caller's, or of products' operands: exactly so many units, any strides (in bytes). Nothing where data is
+// null, and then element is 0.
 template <class T>
 struct exact_rows {
-  char* data;
-  int64_t row, element;
+  char* data = nullptr;
+  int64_t row = 0, element = 0;
 
+  exact_rows() = default;
+  exact_rows(char* data, int64_t row, int64_t element) : data(data), row(row), element(data ? element : 0) {}
+
+  bool neighbours() const { return element == int64_t(sizeof(T)); }
   void put(int64_t r, int64_t j, vec<T> v, int64_t count) const {
-    if (!data) return;
-    char* p = data + r * row + j * element;
-    if (element != int64_t(sizeof(T)))
-      store_lanes<T, false>(p, element, v, count);
-    else if (count >= lanes<T>)
-      store(reinterpret_cast<T*>(p), v);
-    else
-      store_partial(reinterpret_cast<T*>(p), v, count);
+    if (neighbours() && count >= lanes<T>)
+      store(reinterpret_cast<T*>(data + r * row) + j, v);
+    else if (data)
+      put_part(r, j, v, count);
   }
   // 0 beyond the end, and where there is nothing.
   vec<T> get(int64_t r, int64_t j, int64_t count) const {
-    if (!data) return vec<T>{};
-    const char* p = data + r * row + j * element;
-    if (element != int64_t(sizeof(T))) return load_padded<T, false>(p, element, count, T(0));
-    if (count >= lanes<T>) return load(reinterpret_cast<const T*>(p));
-    return load_partial(reinterpret_cast<const T*>(p), count);
+    if (neighbours() && count >= lanes<T>) return load(reinterpret_cast<const T*>(data + r * row) + j);
+    return data ? get_part(r, j, count) : vec<T>{};
+  }
+
+ private:
+  __attribute__((noinline)) void put_part(int64_t r, int64_t j, vec<T> v, int64_t count) const {
+    char* const p = data + r * row + j * element;
+    if (neighbours()) return store_partial(reinterpret_cast<T*>(p), v, minimum_of<int64_t>(count, lanes<T>));
+    for (int64_t i = 0; i < lanes<T> && i < count; ++i) store_scalar<T>(p + i * element, v[i]);
+  }
+  __attribute__((noinline)) vec<T> get_part(int64_t r, int64_t j, int64_t count) const {
+    const char* const p = data + r * row + j * element;
+    if (neighbours()) return load_partial(reinterpret_cast<const T*>(p), maximum_of<int64_t>(0, minimum_of<int64_t>(count, lanes<T>)));
+    vec<T> v{};
+    for (int64_t i = 0; i < lanes<T> && i < count; ++i) v[i] = load_scalar<T>(p + i * element);
+    return v;
   }
 };
 

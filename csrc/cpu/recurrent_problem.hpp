@@ -8,6 +8,9 @@
 
 namespace hominy::HOMINY_LEVEL {
 
+// For code that runs once a call or row: small rather than fast.
+#define HOMINY_SMALL __attribute__((cold, noinline))
+
 // Hands out 64-byte aligned pieces of a workspace; without one it only counts.
 struct arena {
   char* base;
@@ -31,6 +34,7 @@ struct recurrent_shape {
   bool projected, reset_before, standard;
   int64_t steps, batch, rows;      // T, B, N: rows of all steps
   int64_t keep_every;
+  int32_t dtype;
 
   bool keeps_gates() const { return kept_gates > 0 && keep_every == 1; }
   bool keeps_checkpoints() const { return cell == HOMINY_CELL_LSTM && keep_every > 1; }
@@ -87,155 +91,20 @@ inline exact_rows<T> rows_from(const matrix& m, int64_t b) {
   return {m.data ? m.data + b * m.row : nullptr, m.row, m.column};
 }
 
-// The status of what does not fit: `expected` sizes in order, -1 for any.
-inline hominy_status check_array(const hominy_tensor* t, int32_t dtype, int ndim, int64_t n0, int64_t n1 = 0,
-                                 int64_t n2 = 0) {
-  if (!t) return HOMINY_OK;
-  if (t->dtype != dtype) return HOMINY_BAD_DTYPE;
-  if (t->ndim != ndim) return HOMINY_BAD_SHAPE;
-  const int64_t expected[] = {n0, n1, n2};
-  for (int d = 0; d < ndim; ++d)
-    if (t->shape[d] < 0 || t->shape[d] != expected[d]) return HOMINY_BAD_SHAPE;
-  return HOMINY_OK;
-}
+// HOMINY_OK for an array of that dtype and these sizes, and for none.
+hominy_status check_array(const hominy_tensor* t, int32_t dtype, int ndim, int64_t n0, int64_t n1 = 0, int64_t n2 = 0);
 
-// Reads the cell and one direction's weights: everything of the shape but steps, batch and rows.
-template <class T>
-hominy_status read_cell(const hominy_recurrent* cell, const hominy_recurrent_direction* d, recurrent_shape* shape) {
-  const int32_t dtype = sizeof(T) == 4 ? HOMINY_FLOAT32 : HOMINY_FLOAT64;
-  recurrent_shape& s = *shape;
-  s = {};
-  s.cell = cell->cell;
-  s.directions = cell->directions;
-  if (s.cell < HOMINY_CELL_RNN || s.cell > HOMINY_CELL_GRU || s.directions < 1 || s.directions > 2)
-    return HOMINY_BAD_VALUE;
-  const int functions = s.cell == HOMINY_CELL_LSTM ? 3 : s.cell == HOMINY_CELL_GRU ? 2 : 1;
-  static const int32_t usual[] = {HOMINY_GATE_SIGMOID, HOMINY_GATE_TANH, HOMINY_GATE_TANH};
-  s.standard = s.cell != HOMINY_CELL_RNN && !(cell->clip > 0) && !cell->coupled && !cell->reset_before;
-  for (int i = 0; i < functions; ++i) {
-    if (cell->activation[i] < HOMINY_GATE_SIGMOID || cell->activation[i] > HOMINY_GATE_SOFTPLUS)
-      return HOMINY_BAD_VALUE;
-    s.standard &= cell->activation[i] == usual[i];
-  }
-  if (cell->clip < 0 || cell->clip != cell->clip || cell->keep_every < 1) return HOMINY_BAD_VALUE;
-  s.keep_every = cell->keep_every;
-  s.reset_before = s.cell == HOMINY_CELL_GRU && cell->reset_before;
-  s.gates = s.cell == HOMINY_CELL_LSTM ? 4 : s.cell == HOMINY_CELL_GRU ? 3 : 1;
-  s.kept_gates = s.cell == HOMINY_CELL_RNN ? 0 : s.reset_before ? 3 : 4;
-  if (!d->w_ih || !d->w_hh || d->w_ih->ndim != 2 || d->w_hh->ndim != 2) return HOMINY_BAD_SHAPE;
-  if (d->w_ih->shape[0] <= 0 || d->w_ih->shape[0] % s.gates != 0) return HOMINY_BAD_SHAPE;
-  s.units = d->w_ih->shape[0] / s.gates;
-  s.input = d->w_ih->shape[1];
-  s.projected = d->w_hr != nullptr;
-  if (s.projected && (s.cell != HOMINY_CELL_LSTM || d->w_hr->ndim != 2)) return HOMINY_BAD_SHAPE;
-  s.state = s.projected ? d->w_hr->shape[0] : s.units;
-  if (s.state < 1 || s.input < 0) return HOMINY_BAD_SHAPE;
-  if (d->peephole) {
-    if (s.cell != HOMINY_CELL_LSTM) return HOMINY_BAD_SHAPE;
-    s.standard = false;
-  }
-  constexpr double most = 1e18;
-  if (16.0 * sizeof(T) * (double(s.units) + 64) * (double(s.input) + double(s.state) + 64) > most)
-    return HOMINY_OVERFLOW;
-  const int64_t rows = s.gates * s.units;
-  const hominy_status checks[] = {
-      check_array(d->w_ih, dtype, 2, rows, s.input),  check_array(d->w_hh, dtype, 2, rows, s.state),
-      check_array(d->b_ih, dtype, 1, rows),           check_array(d->b_hh, dtype, 1, rows),
-      check_array(d->w_hr, dtype, 2, s.state, s.units), check_array(d->peephole, dtype, 2, 3, s.units)};
-  for (hominy_status status : checks)
-    if (status != HOMINY_OK) return status;
-  s.padded = round_up(s.units, lanes<T>);
-  s.padded_state = round_up(s.state, lanes<T>);
-  return HOMINY_OK;
-}
-
-// A whole call; `first` (steps + 1 entries, or NULL) receives the list of rows.
-template <class T>
+// Reads the cell and one direction's weights, all of w_ih's dtype: everything of the shape but steps, batch and rows.
+hominy_status read_cell(const hominy_recurrent* cell, const hominy_recurrent_direction* direction,
+                        recurrent_shape* shape);
+// Reads a whole call but for states and results,
 hominy_status read_problem(const hominy_recurrent* cell, const hominy_recurrent_direction* directions,
-                           const hominy_tensor* x, const hominy_tensor* lengths, recurrent_shape* shape) {
-  const int32_t dtype = sizeof(T) == 4 ? HOMINY_FLOAT32 : HOMINY_FLOAT64;
-  recurrent_shape& s = *shape;
-  hominy_status status = read_cell<T>(cell, directions, shape);
-  if (status != HOMINY_OK) return status;
-  if (s.directions == 2) {
-    recurrent_shape second;
-    status = read_cell<T>(cell, directions + 1, &second);
-    if (status != HOMINY_OK) return status;
-    if (second.input != s.input || second.units != s.units || second.state != s.state) return HOMINY_BAD_SHAPE;
-    s.standard &= second.standard;
-  }
-  if (x->dtype != dtype) return HOMINY_BAD_DTYPE;
-  const bool packed = x->ndim == 2;
-  if ((!packed && x->ndim != 3) || (packed && !lengths)) return HOMINY_BAD_SHAPE;
-  for (int d = 0; d < x->ndim; ++d)
-    if (x->shape[d] < 0) return HOMINY_BAD_SHAPE;
-  if (x->shape[x->ndim - 1] != s.input) return HOMINY_BAD_SHAPE;
-  if (!packed) {
-    s.steps = x->shape[0];
-    s.batch = x->shape[1];
-  }
-  constexpr double most = 1e18;
-  const double widest = 16.0 * sizeof(T) * (double(s.units) + double(s.state) + double(s.input) + 64);
-  if (widest * (double(s.steps) + 2) * (double(s.batch) + 2) > most) return HOMINY_OVERFLOW;
-  s.rows = s.steps * s.batch;
-  if (lengths) {
-    if (lengths->dtype != HOMINY_INT64) return HOMINY_BAD_DTYPE;
-    if (lengths->ndim != 1 || lengths->shape[0] < 0 || (!packed && lengths->shape[0] != s.batch))
-      return HOMINY_BAD_SHAPE;
-    s.batch = lengths->shape[0];
-    s.rows = 0;
-    int64_t before = packed ? x->shape[0] : s.steps;
-    for (int64_t b = 0; b < s.batch; ++b) {
-      const int64_t length = load_scalar<int64_t>(static_cast<const char*>(lengths->data) + b * lengths->strides[0]);
-      if (length < 0 || length > before) return HOMINY_BAD_VALUE;
-      if (packed && b == 0) s.steps = length;
-      before = length;
-      if (__builtin_add_overflow(s.rows, length, &s.rows)) return HOMINY_OVERFLOW;
-    }
-    if (packed && s.rows != x->shape[0]) return HOMINY_BAD_VALUE;
-    if (widest * (double(s.steps) + 2) * (double(s.batch) + 2) > most) return HOMINY_OVERFLOW;
-  }
-  return HOMINY_OK;
-}
-
-// The states and results of each direction. `forward`: y, h_n and c_n are results.
-template <class T>
-hominy_status check_directions(const recurrent_shape& s, const hominy_recurrent_direction* directions,
-                               const hominy_tensor* x, bool forward) {
-  const int32_t dtype = sizeof(T) == 4 ? HOMINY_FLOAT32 : HOMINY_FLOAT64;
-  for (int i = 0; i < s.directions; ++i) {
-    const hominy_recurrent_direction& d = directions[i];
-    if (!d.y) return HOMINY_BAD_SHAPE;
-    const bool has_cells = s.cell == HOMINY_CELL_LSTM;
-    if (!has_cells && (d.c0 || (forward && d.c_n))) return HOMINY_BAD_SHAPE;
-    const hominy_status checks[] = {
-        x->ndim == 2 ? check_array(d.y, dtype, 2, s.rows, s.state)
-                     : check_array(d.y, dtype, 3, s.steps, s.batch, s.state),
-        check_array(d.h0, dtype, 2, s.batch, s.state), check_array(d.c0, dtype, 2, s.batch, s.units),
-        forward ? check_array(d.h_n, dtype, 2, s.batch, s.state) : HOMINY_OK,
-        forward ? check_array(d.c_n, dtype, 2, s.batch, s.units) : HOMINY_OK};
-    for (hominy_status status : checks)
-      if (status != HOMINY_OK) return status;
-  }
-  return HOMINY_OK;
-}
-
-// Lists the rows; false if the lengths are no longer those that read_problem saw.
-inline bool list_rows(const recurrent_shape& s, const hominy_tensor* lengths, int64_t* first) {
-  for (int64_t t = 0; t <= s.steps; ++t) first[t] = lengths ? 0 : t * s.batch;
-  if (!lengths) return true;
-  int64_t total = 0, before = s.steps;
-  for (int64_t b = 0; b < s.batch; ++b) {
-    const int64_t length = load_scalar<int64_t>(static_cast<const char*>(lengths->data) + b * lengths->strides[0]);
-    if (length < 0 || length > before || (total += length) > s.rows) return false;
-    // Steps from `length` on have b rows.
-    for (int64_t t = length; t < before; ++t) first[t + 1] = b;
-    before = length;
-  }
-  for (int64_t t = 0; t < before; ++t) first[t + 1] = s.batch;
-  for (int64_t t = 0; t < s.steps; ++t) first[t + 1] += first[t];
-  return total == s.rows;
-}
+                           const hominy_tensor* x, const hominy_tensor* lengths, recurrent_shape* shape);
+// which this checks; in `forward` h_n and c_n are results.
+hominy_status check_directions(const recurrent_shape& shape, const hominy_recurrent_direction* directions,
+                               const hominy_tensor* x, bool forward);
+// Lists the rows of each step; false if the lengths are no longer those that read_problem saw.
+bool list_rows(const recurrent_shape& shape, const hominy_tensor* lengths, int64_t* first);
 
 template <class T>
 cell_functions<T> make_functions(const hominy_recurrent* cell) {
@@ -296,30 +165,9 @@ inline void multiply_strip(int64_t rows, int64_t width, int64_t k, const char* a
 
 // packed <- w (gates * units, k), as above; `transposed`: w is (k, units).
 template <class T>
-void pack_weights(T* packed, const matrix& w, bool transposed, int64_t gates, int64_t units, int64_t k) {
-  const int64_t padded = round_up(units, lanes<T>), blocks = parts_of(padded, block_units<T>);
-  const int64_t tasks = gates * units * k < 1 << 15 ? 1 : minimum_of<int64_t>(blocks * gates, 16);
-  parallel_for(tasks, [&](int64_t task) {
-    const share mine(blocks * gates, tasks, task);
-    for (int64_t i = mine.first; i < mine.first + mine.count; ++i) {
-      const int64_t block = i / gates, gate = i % gates, first = block * block_units<T>;
-      const int64_t width = block_width<T>(padded, block), wanted = minimum_of(width, units - first);
-      T* to = strip_of<T>(packed, padded, gates, k, block, gate);
-      if (transposed)
-        pack_rows<T>(to, width, w.data + first * w.column, w.row, w.column, k, wanted);
-      else
-        pack_rows<T>(to, width, w.data + (gate * units + first) * w.row, w.column, w.row, k, wanted);
-    }
-  });
-}
-
+void pack_weights(T* packed, const matrix& w, bool transposed, int64_t gates, int64_t units, int64_t k);
 template <class T>
-void pack_peephole(T* to, const recurrent_shape& s, const hominy_recurrent_direction& d) {
-  const matrix p = describe_matrix(d.peephole);
-  for (int64_t g = 0; g < 3; ++g)
-    for (int64_t j = 0; j < s.padded; ++j)
-      to[g * s.padded + j] = j < s.units ? load_scalar<T>(p.data + g * p.row + j * p.column) : T(0);
-}
+void pack_peephole(T* to, const recurrent_shape& s, const hominy_recurrent_direction& d);
 
 // A direction's weights as the forward reads them.
 template <class T>
@@ -329,31 +177,8 @@ struct packed_weights {
   T *recurrent_bias;  // gru: (padded)
   T *peephole;     // (3, padded), or nullptr
 
-  packed_weights(const recurrent_shape& s, const hominy_recurrent_direction& d, arena& from) {
-    input = from.take<T>(s.gates * s.padded * s.input);
-    recurrent = from.take<T>(s.gates * s.padded * s.state);
-    projection = s.projected ? from.take<T>(s.padded_state * s.units) : nullptr;
-    bias = from.take<T>(s.gates * s.padded);
-    recurrent_bias = s.cell == HOMINY_CELL_GRU ? from.take<T>(s.padded) : nullptr;
-    peephole = d.peephole ? from.take<T>(3 * s.padded) : nullptr;
-  }
-
-  void fill(const recurrent_shape& s, const hominy_recurrent_direction& d) {
-    pack_weights<T>(input, describe_matrix(d.w_ih), false, s.gates, s.units, s.input);
-    pack_weights<T>(recurrent, describe_matrix(d.w_hh), false, s.gates, s.units, s.state);
-    if (projection) pack_weights<T>(projection, describe_matrix(d.w_hr), false, 1, s.state, s.units);
-    const matrix b_ih = describe_matrix(d.b_ih), b_hh = describe_matrix(d.b_hh);
-    const auto element = [](const matrix& m, int64_t i) { return m.data ? load_scalar<T>(m.data + i * m.column) : T(0); };
-    for (int64_t g = 0; g < s.gates; ++g)
-      for (int64_t j = 0; j < s.padded; ++j) {
-        const int64_t i = g * s.units + j;
-        const bool exists = j < s.units, apart = recurrent_bias && g == 2 && !s.reset_before;
-        const T of_input = exists ? element(b_ih, i) : T(0), of_state = exists ? element(b_hh, i) : T(0);
-        bias[g * s.padded + j] = apart ? of_input : of_input + of_state;
-        if (recurrent_bias && g == 2) recurrent_bias[j] = apart ? of_state : T(0);
-      }
-    if (peephole) pack_peephole(peephole, s, d);
-  }
+  packed_weights(const recurrent_shape& s, const hominy_recurrent_direction& d, arena& from);
+  void fill(const recurrent_shape& s, const hominy_recurrent_direction& d);
 };
 
 // ---- Threads --------------------------------------------------------------------------------------------------------
@@ -364,16 +189,6 @@ struct task_plan {
   int64_t row_tasks;   // a direction's rows are dealt to so many tasks,
   int64_t step_tasks;  // or the units of every step
 };
-template <class T>
-task_plan plan_tasks(const recurrent_shape& s) {
-  const int64_t threads = num_threads();
-  if (threads <= s.directions) return {1, 1};
-  const double weights = double(s.gates) * double(s.padded) * double(s.state) * sizeof(T);
-  const int64_t wanted = parts_of(threads, s.directions);
-  if (s.batch >= 12 * wanted && weights <= 512 * 1024) return {wanted, 1};
-  const double work = double(s.gates) * double(s.units) * double(s.state) * double(s.batch) / s.directions;
-  if (s.directions == 2 && threads < 4) return {1, 1};
-  return {1, maximum_of<int64_t>(1, minimum_of<int64_t>(threads, int64_t(work / (1 << 17))))};
-}
+task_plan plan_tasks(const recurrent_shape& s);
 
 }  // namespace hominy::HOMINY_LEVEL

@@ -8,7 +8,7 @@ namespace hominy::HOMINY_LEVEL {
 template <class F>
 inline void for_tiles(int64_t tasks, int64_t blocks, int64_t panels, F f) {
   const int64_t items = blocks * panels;
-  parallel_for(minimum_of(tasks, items), [&](int64_t task) {
+  parallel_for(minimum_of(tasks, items), [&](int64_t task) __attribute__((noinline)) {
     const share mine(items, minimum_of(tasks, items), task);
     for (int64_t i = mine.first; i < mine.first + mine.count; ++i) f(i / panels, i % panels);
   });
@@ -16,13 +16,13 @@ inline void for_tiles(int64_t tasks, int64_t blocks, int64_t panels, F f) {
 
 // `rows` rows of `units` elements of the caller's into rows padded with zeros, and back.
 template <class T>
-inline void copy_rows(const exact_rows<T>& from, T* to, int64_t to_row, int64_t rows, int64_t units, int64_t padded) {
+HOMINY_SMALL void copy_rows(const exact_rows<T>& from, T* to, int64_t to_row, int64_t rows, int64_t units, int64_t padded) {
   for (int64_t r = 0; r < rows; ++r)
     for (int64_t j = 0; j < padded; j += lanes<T>)
       store(to + r * to_row + j, from.get(r, j, maximum_of<int64_t>(0, units - j)));
 }
 template <class T>
-inline void copy_rows_out(const T* from, int64_t from_row, const exact_rows<T>& to, int64_t rows, int64_t units) {
+HOMINY_SMALL void copy_rows_out(const T* from, int64_t from_row, const exact_rows<T>& to, int64_t rows, int64_t units) {
   for (int64_t r = 0; r < rows; ++r)
     for (int64_t j = 0; j < units; j += lanes<T>) to.put(r, j, load(from + r * from_row + j), units - j);
 }

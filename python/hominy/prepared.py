@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from .autograd import TensorBase, wrap
+from .autograd import TensorBase
 from .backends import Declined, direct
 
 _KEPT = 8  # packed forms a weight, the latest: shapes of input that a program comes back to
@@ -85,29 +83,27 @@ class PreparedWeight:
         return self.weight
 
     def conv(self, arguments: tuple[Any, ...]) -> Any:
-        """`ops.conv.convolution(*arguments)` by a packed form of the weight."""
-        from .ops.conv import convolution
+        """`ops.conv.convolution(*arguments)`, not recorded, by a packed form of the weight."""
+        from .ops.conv import by_form
 
-        pack, kernel = direct.get("conv_pack"), direct.get("conv")
-        if pack is None or kernel is None:
-            return convolution(*arguments)
-        arrays = [x._array if isinstance(x, TensorBase) else x for x in arguments]
-        x, weight, _, _, stride, padding, dilation, groups, _, algorithm, exact = arrays
-        last = not x.flags.c_contiguous
-        if last and not np.moveaxis(x, 1, -1).flags.c_contiguous:
-            return convolution(*arguments)
-        # The form depends on the compiled level, which tests change.
-        key = (x.shape, last, stride, padding, dilation, groups, algorithm, exact, direct["isa"]())
+        return by_form(self, arguments)
+
+    def form(self, x_shape: tuple[int, ...], channels_last: bool, settings: tuple[Any, ...]) -> Any:
+        """The weight packed for an input of that shape and layout, and for the kernel's settings (stride, padding,
+        dilation, groups, algorithm, exact); None where nothing is packed."""
+        pack = direct.get("conv_pack")
+        if pack is None:
+            return None
+        key = (x_shape, channels_last, settings, direct["isa"]())  # tests change the compiled level
         form = self._forms.get(key)
         if form is None:
-            form = pack(weight, x.shape, last, stride, padding, dilation, groups, algorithm, exact)
+            form = pack(self.weight._array, x_shape, channels_last, *settings)
             if form is None or type(form) is Declined:
-                return convolution(*arguments)
+                return None
             while len(self._forms) >= _KEPT:
                 self._forms.pop(next(iter(self._forms)), None)
             self._forms[key] = form
-        result = kernel(*arrays, form)
-        return convolution(*arguments) if type(result) is Declined else wrap(result)
+        return form
 
 
 def prepare(weight: Any) -> PreparedWeight:

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from ..autograd import TensorBase, is_grad_enabled
-from ..backends import run
+from ..autograd import TensorBase, is_grad_enabled, wrap
+from ..backends import Declined, direct, run
 from ..backends.conv_choice import DIRECTIONS, choice, require_algorithm
 from ..backends.reference_conv import channels_last, conv_space
 from ..prepared import PreparedWeight
@@ -241,7 +241,6 @@ def _pairs(
     return tuple((p, p) for p in _integers(name, "padding", padding, len(kernel), 0))
 
 
-@functools.lru_cache(maxsize=1024)
 def _check_space(
     name: str,
     x: tuple[int, ...],
@@ -312,20 +311,51 @@ def _transposed_space(
     return tuple(sizes), tuple(pairs), tuple(beyond)
 
 
+Geometry = tuple[tuple[int, ...], tuple[tuple[int, int], ...], tuple[int, ...], int]
+
+
 def _geometry(
     name: str, x: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, groups: Any
-) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...], tuple[int, ...], int]:
+) -> Geometry:
     """(stride, padding, dilation, groups) of a convolution of these arrays, as operators take them, all checked."""
-    n = x.ndim - 2
-    groups = _check_channels(name, x.shape, weight.shape, None if bias is None else bias.shape, groups, False)
+    shapes = (x.shape, weight.shape, None if bias is None else bias.shape, x.itemsize)
+    try:
+        return _geometry_of_shapes(name, *shapes, stride, padding, dilation, groups)
+    except TypeError:  # a list has no hash; what is wrong is wrong again
+        return _geometry_of_shapes.__wrapped__(name, *shapes, stride, padding, dilation, groups)
+
+
+@functools.lru_cache(maxsize=1024, typed=True)
+def _geometry_of_shapes(
+    name: str,
+    x: tuple[int, ...],
+    weight: tuple[int, ...],
+    bias: tuple[int, ...] | None,
+    itemsize: int,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: Any,
+) -> Geometry:
+    n = len(x) - 2
+    groups = _check_channels(name, x, weight, bias, groups, False)
     stride, dilation = _integers(name, "stride", stride, n, 1), _integers(name, "dilation", dilation, n, 1)
-    pairs = _pairs(name, padding, weight.shape[2:], stride, dilation)
-    _check_space(name, x.shape, weight.shape, stride, pairs, dilation, x.itemsize)
+    pairs = _pairs(name, padding, weight[2:], stride, dilation)
+    _check_space(name, x, weight, stride, pairs, dilation, itemsize)
     return stride, pairs, dilation, groups
 
 
-def _floating(name: str, **arguments: Any) -> Any:
-    """The arguments as tensors of one dtype, that of the first: float32, float64 or half precision."""
+def _floating(name: str, input: Any, weight: Any, bias: Any = None) -> Any:
+    """The arguments as tensors of one dtype, the input's: float32, float64 or half precision."""
+    if isinstance(input, TensorBase) and isinstance(weight, TensorBase):
+        own = input._array.dtype
+        alike = bias is None or (isinstance(bias, TensorBase) and bias._array.dtype is own)
+        if alike and own.char in "fd" and weight._array.dtype is own:
+            return input, weight, bias
+    return _checked_floating(name, input=input, weight=weight, bias=bias)
+
+
+def _checked_floating(name: str, **arguments: Any) -> Any:
     tensors: list[Any] = []
     dtype: Any = None
     for argument, value in arguments.items():
@@ -367,13 +397,31 @@ def _conv(name: str, n: int, input: Any, weight: Any, bias: Any, stride: Any, pa
         weight = prepared.checked(name)
         if is_grad_enabled():
             _refuse_gradients(name, input, weight, bias)
-    input, weight, bias = _floating(name, input=input, weight=weight, bias=bias)
+    input, weight, bias = _floating(name, input, weight, bias)
     x = _batched(name, input, n)
     b = None if bias is None else bias._array
     geometry = _geometry(name, x._array, weight._array, b, stride, padding, dilation, groups)
     arguments = (x, weight, bias, None, *geometry, "none", choice.forward, choice.exact)
-    result = convolution(*arguments) if prepared is None else prepared.conv(arguments)
+    result = convolution(*arguments) if prepared is None else by_form(prepared, arguments)
     return result if x is input else squeeze(result, 0)
+
+
+def by_form(prepared: PreparedWeight, arguments: tuple[Any, ...]) -> Any:
+    """convolution(*arguments), not recorded, by a packed form of the weight, where the input lies in either layout
+    without gaps."""
+    x, weight, bias, residual, stride, padding, dilation, groups, activation, algorithm, exact = arguments
+    array = x._array
+    last = not array.flags.c_contiguous
+    if not last or np.moveaxis(array, 1, -1).flags.c_contiguous:
+        form = prepared.form(array.shape, last, (stride, padding, dilation, groups, algorithm, exact))
+        if form is not None:
+            b, r = None if bias is None else bias._array, None if residual is None else residual._array
+            result = direct["conv"](
+                array, weight._array, b, r, stride, padding, dilation, groups, activation, algorithm, exact, form
+            )
+            if type(result) is not Declined:
+                return wrap(result)
+    return convolution(*arguments)
 
 
 def _refuse_gradients(name: str, *tensors: Any) -> None:
@@ -446,7 +494,7 @@ def _conv_transpose(
         weight = weight.checked(name)
         if is_grad_enabled():
             _refuse_gradients(name, input, weight, bias)
-    input, weight, bias = _floating(name, input=input, weight=weight, bias=bias)
+    input, weight, bias = _floating(name, input, weight, bias)
     x = _batched(name, input, n)
     w = weight._array
     groups = _check_channels(name, x._array.shape, w.shape, None if bias is None else bias._array.shape, groups, True)
@@ -569,7 +617,7 @@ def conv(
         ValueError, TypeError: as `nn.functional.conv2d`.
     """
     name = f"conv{_images('conv', 'input', input).ndim - 2}d"
-    tensors = _floating(name, input=input, weight=weight, bias=bias)
+    tensors = _floating(name, input, weight, bias)
     x, w, b = (None if each is None else each._array for each in tensors)  # type: Any, Any, Any
     stride, pairs, dilation, groups = _geometry(name, x, w, b, stride, padding, dilation, groups)
     if activation not in _ACTIVATIONS:
@@ -588,7 +636,7 @@ def algorithm_of(input: Any, weight: Any, stride: Any, padding: Any, dilation: A
     name = "conv_algorithm"
     if direction not in DIRECTIONS["auto"]:
         raise ValueError(f"[{name}] direction: expected one of {', '.join(DIRECTIONS['auto'])}, got {direction!r}")
-    x, w = (tensor._array for tensor in _floating(name, input=input, weight=weight))
+    x, w = (tensor._array for tensor in _floating(name, input, weight)[:2])
     x = _images(name, "input", x if x.ndim == w.ndim else x[None])
     geometry = _geometry(name, x, w, None, stride, padding, dilation, groups)
     fixed = getattr(choice, direction)
