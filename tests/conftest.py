@@ -47,15 +47,6 @@ LEVELS = runnable_levels()
 COMPUTERS = [("native", level) for level in LEVELS] + [("numba", "")] * NUMBA + [("reference", "")]
 
 
-def native_cases(cases):
-    """Those whose kernel this build has."""
-    if not NATIVE:
-        return [case for case in cases if case.kernel]
-    from hominy import _native
-
-    return [case for case in cases if hasattr(_native, case.kernel or "no kernel")]
-
-
 def computer_name(computer):
     return computer[1] or computer[0]
 

@@ -11,7 +11,7 @@ import math
 import hominy
 import numpy as np
 import pytest
-from conftest import LEVELS, NATIVE
+from conftest import LEVELS
 from hominy import backends, kernels, nn
 from hominy.backends import reference
 from hominy.backends.conv_choice import DIRECTIONS
@@ -27,7 +27,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even")
 
 both_dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
 both_layouts = pytest.mark.parametrize("layout", ["contiguous", "channels last"])
-NATIVE_CONV = NATIVE and "conv" in backends.direct
 
 
 @pytest.fixture(params=[*LEVELS, "reference"])
@@ -307,7 +306,6 @@ def test_every_algorithm_that_accepts_it(function, x, weight, options, algorithm
 
 
 @pytest.mark.native
-@pytest.mark.skipif(not NATIVE_CONV, reason="native has no convolution")
 @both_dtypes
 @pytest.mark.parametrize("algorithm", list(DIRECTIONS))
 def test_bits_do_not_depend_on_threads(algorithm, dtype, level, rng):

@@ -11,7 +11,7 @@ import math
 import hominy
 import numpy as np
 import pytest
-from conftest import NATIVE, native_cases
+from conftest import NATIVE
 from hominy.backends import Declined, reference
 from hominy.testing import LAYOUTS, cases, conv_cases, lay_out
 from hominy.testing.case import _arrays, _exactly, _ulps
@@ -23,7 +23,6 @@ WITH_OUT = [case for case in KERNELS if case.family in ("unary", "binary", "back
 DTYPES = ("float32", "float64")
 
 every_kernel = pytest.mark.parametrize("case", KERNELS, ids=str)
-every_native_kernel = pytest.mark.parametrize("case", native_cases(CASES), ids=str)
 every_elementwise = pytest.mark.parametrize("case", ELEMENTWISE, ids=str)
 every_with_out = pytest.mark.parametrize("case", WITH_OUT, ids=str)
 both_dtypes = pytest.mark.parametrize("dtype", DTYPES)
@@ -299,7 +298,7 @@ def large_sizes(case):
 
 @pytest.mark.native
 @both_dtypes
-@every_native_kernel
+@every_kernel
 def test_bits_do_not_depend_on_threads(case, dtype, level, rng):
     from hominy.backends import native
 
@@ -329,7 +328,7 @@ def moved(x, offset):
 
 @pytest.mark.native
 @both_dtypes
-@every_native_kernel
+@every_kernel
 def test_bits_do_not_depend_on_alignment(case, dtype, level, rng):
     from hominy.backends import native
 
@@ -351,7 +350,7 @@ def test_bits_do_not_depend_on_alignment(case, dtype, level, rng):
 
 
 @pytest.mark.native
-@every_native_kernel
+@every_kernel
 def test_native_declines_other_dtypes(case, rng):
     from hominy.backends import native
 

@@ -62,6 +62,17 @@ template <class T, int half, int... l>
 inline vec<T> in_turn(vec<T> a, vec<T> b, index_list<l...>) {
   return shuffle_lanes<T>(a, b, index_list<((l + half * lanes<T>) / 2 + (l & 1) * lanes<T>)...>{});
 }
+// What is loaded stays in a register: GCC would load it again for every use, and loads, those across cache lines above
+// all, are then slower than the arithmetic.
+template <class V>
+inline void hold([[maybe_unused]] V& v) {
+#if defined(__SSE2__)
+  asm("" : "+v"(v));
+#elif defined(__aarch64__)
+  asm("" : "+w"(v));
+#endif
+}
+
 template <class T>
 using all_lanes_of = typename indices_below<lanes<T>>::type;
 
@@ -143,6 +154,7 @@ struct block_source {
         taps[t] = every_second<T, 0>(low, high, all_lanes_of<T>{});
         if (t + 1 < kernel) taps[t + 1] = every_second<T, 1>(low, high, all_lanes_of<T>{});
       }
+      hold(taps[t]);
     }
   }
 };
@@ -354,20 +366,38 @@ void channel_tile(const operands<T>& o, int64_t y0, int64_t x0) {
     for (int r = 0; r < rows_of_tile; ++r)
 #pragma GCC unroll 8
       for (int c = 0; c < columns_of_tile; ++c) sum[r][c] = load(o.bias + channel);
+    vec<T> w[kernel * kernel];
+    if (kernel == 3)
 #pragma GCC unroll 16
-    for (int i = 0; i < down; ++i)
+      for (int i = 0; i < kernel * kernel; ++i) {
+        w[i] = load(weights + i * lanes<T>);
+        hold(w[i]);
+      }
+#pragma GCC unroll 16
+    for (int i = 0; i < down; ++i) {
+      if (kernel > 3)  // too many registers: those of this row of sources
+#pragma GCC unroll 4
+        for (int r = 0; r < rows_of_tile; ++r)
+#pragma GCC unroll 8
+          for (int u = 0; u < kernel; ++u) {
+            const int t = i - r * stride;
+            if (t < 0 || t >= kernel) continue;
+            w[t * kernel + u] = load(weights + (t * kernel + u) * lanes<T>);
+            hold(w[t * kernel + u]);
+          }
 #pragma GCC unroll 32
       for (int j = 0; j < across; ++j) {
-        const vec<T> x = load_some<T>(from.at[i][j] + offset, width);
+        vec<T> x = load_some<T>(from.at[i][j] + offset, width);
+        hold(x);
 #pragma GCC unroll 4
         for (int r = 0; r < rows_of_tile; ++r)
 #pragma GCC unroll 8
           for (int c = 0; c < columns_of_tile; ++c) {
             const int t = i - r * stride, u = j - c * stride;
-            if (t >= 0 && t < kernel && u >= 0 && u < kernel)
-              sum[r][c] += load(weights + (t * kernel + u) * lanes<T>) * x;
+            if (t >= 0 && t < kernel && u >= 0 && u < kernel) sum[r][c] += w[t * kernel + u] * x;
           }
       }
+    }
     store_tile<T>(o, sum, y0, x0, offset, width);
   });
 }

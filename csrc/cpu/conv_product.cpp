@@ -198,6 +198,7 @@ plan make_plan(const sampled_product& x, bool packed) {
   how.depth = x.from.depth();
   how.k_block = how.depth ? parts_of(how.depth, parts_of(how.depth, deepest_block<T>)) : 0;
   how.positions = x.from.positions();
+  if (how.positions == 0 || x.channels == 0) return how;
   const double work = double(how.positions) * double(x.channels) * double(how.depth);
   const int64_t wanted = minimum_of<int64_t>(wanted_tasks, int64_t(work * double(x.groups) / least_task) + 1);
   const int64_t unit = how.across ? strip_width<T> : max_tile_rows;
@@ -592,7 +593,7 @@ void multiply_down(const sampled_product& x, const plan& how, const char* strips
 template <class T>
 void run_product(const sampled_product& x, const char* packed, char* scratch, int64_t scratch_size) {
   const plan how = make_plan<T>(x, packed != nullptr);
-  if (how.positions == 0) return;
+  if (how.tasks == 0) return;
   const char* weights = x.weights;
   int64_t weight_row = x.weight_channel, weight_group = x.weight_group;
   if (!how.across) {

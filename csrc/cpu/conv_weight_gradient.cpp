@@ -27,6 +27,7 @@ plan make_plan(const conv_shape& shape) {
   plan how{};
   how.depth = shape.in_channels * volume(shape.kernel);
   const int64_t positions = shape.batch * volume(shape.out);
+  if (positions == 0 || how.depth == 0 || shape.out_channels == 0) return how;
   how.row_groups = parts_of(parts_of(how.depth, max_tile_rows), most_panels);
   how.column_groups = parts_of(shape.out_channels, most_columns<T>);
   const int64_t blocks = shape.groups * how.row_groups * how.column_groups;
@@ -73,6 +74,7 @@ void product_weight_gradient(const conv_shape& shape, const conv_images& gradien
                              const conv_weights& out, char* scratch, int64_t scratch_size) {
   constexpr int64_t size = sizeof(T);
   const plan how = make_plan<T>(shape);
+  if (how.tasks == 0) return;
   const int64_t taps = volume(shape.kernel), positions = shape.batch * volume(shape.out);
   const bool patches_down = channels_together<T>(x) && !rows_together<T>(x);  // a patch is contiguous: (tap, channel)
   sampling from{};

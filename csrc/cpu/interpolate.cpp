@@ -131,47 +131,50 @@ void resample_rows(const resampling<T>& r, int64_t work) {
 
 // ---- Along channels -------------------------------------------------------------------------------------------------
 
-// Channels of one position: x and out point to the first of them.
+// Some channels of the positions from `at` to column `end` of its row; x and out point to the first channel, x of the
+// image, out of position `at`.
 template <class T, bool unit, int vectors, class Count>
 __attribute__((noinline)) void resample_vectors(const resampling<T>& r, const char* x, char* out, const place& at,
-                                                Count count) {
+                                                int64_t end, Count count) {
   const int64_t step = unit ? int64_t(sizeof(T)) : r.x_stride[1], out_step = unit ? int64_t(sizeof(T)) : r.out_stride[1];
-  const tap<T>*const rows = r.axis[1].begin(at.h), *const rows_end = r.axis[1].end(at.h);
-  const tap<T>*const columns = r.axis[2].begin(at.w), *const columns_end = r.axis[2].end(at.w);
-  vec<T> sum[vectors] = {};
-  for (const tap<T>* i = r.axis[0].begin(at.d); i < r.axis[0].end(at.d); ++i)
-    for (const tap<T>* j = rows; j < rows_end; ++j) {
-      const char* const row = x + i->offset + j->offset;
-      const T outer = i->weight * j->weight;
-      for (const tap<T>* k = columns; k < columns_end; ++k) {
-        const T weight = outer * k->weight;
-        for (int v = 0; v < vectors; ++v)
-          sum[v] += weight * load_count<T, unit>(row + k->offset + v * lanes<T> * step, step, count);
+  const window_axis<T>&depth = r.axis[0], &height = r.axis[1], &width = r.axis[2];
+  const tap<T>*const slices = depth.begin(at.d), *const slices_end = depth.end(at.d);
+  const tap<T>*const rows = height.begin(at.h), *const rows_end = height.end(at.h);
+  const bool divides = r.divides;
+  const T outer_divisor = divides ? r.divisor(at.d, at.h) : T(1);
+  const int64_t next = r.out_stride[4];
+  for (int64_t w = at.w; w < end; ++w, out += next) {
+    const tap<T>*const columns = width.begin(w), *const columns_end = width.end(w);
+    vec<T> sum[vectors] = {};
+    for (const tap<T>* i = slices; i < slices_end; ++i)
+      for (const tap<T>* j = rows; j < rows_end; ++j) {
+        const char* const row = x + i->offset + j->offset;
+        const T outer = i->weight * j->weight;
+        for (const tap<T>* k = columns; k < columns_end; ++k) {
+          const T weight = outer * k->weight;
+          for (int v = 0; v < vectors; ++v)
+            sum[v] += weight * load_count<T, unit>(row + k->offset + v * lanes<T> * step, step, count);
+        }
       }
-    }
-  if (r.divides) {
-    const T divisor = r.divisor(at.d, at.h) * r.axis[2].divisor(at.w);
-    for (vec<T>& each : sum) each /= divisor;
+    if (divides)
+      for (vec<T>& each : sum) each /= outer_divisor * width.divisor(w);
+    for (int v = 0; v < vectors; ++v)
+      store_count<T, unit>(out + v * lanes<T> * out_step, out_step, sum[v], count);
   }
-  for (int v = 0; v < vectors; ++v)
-    store_count<T, unit>(out + v * lanes<T> * out_step, out_step, sum[v], count);
 }
 
 template <class T, bool unit>
 void resample_channels(const resampling<T>& r, int64_t work) {
   const int64_t step = r.x_stride[1], out_step = r.out_stride[1];
-  for_shares(r.batch * r.to[0] * r.to[1] * r.to[2], work, [&](int64_t first, int64_t count) {
-    place at(first, r.to);
-    for (int64_t i = 0; i < count; ++i, at.advance(r.to)) {
-      const char* const x = r.x_at(at.outer, 0);
-      char* const out = r.out_at(at);
-      int64_t c = 0;
-      if constexpr (unit)
-        for (; c + 4 * lanes<T> <= r.channels; c += 4 * lanes<T>)
-          resample_vectors<T, unit, 4>(r, x + c * step, out + c * out_step, at, whole{});
-      for (; c < r.channels; c += lanes<T>)
-        resample_vectors<T, unit, 1>(r, x + c * step, out + c * out_step, at, r.channels - c);
-    }
+  for_runs(r, work, [&](const place& at, int64_t end) {
+    const char* const x = r.x_at(at.outer, 0);
+    char* const out = r.out_at(at);
+    int64_t c = 0;
+    if constexpr (unit)
+      for (; c + 4 * lanes<T> <= r.channels; c += 4 * lanes<T>)
+        resample_vectors<T, unit, 4>(r, x + c * step, out + c * out_step, at, end, whole{});
+    for (; c < r.channels; c += lanes<T>)
+      resample_vectors<T, unit, 1>(r, x + c * step, out + c * out_step, at, end, r.channels - c);
   });
 }
 

@@ -106,52 +106,56 @@ void pool_rows(const pooling<T>& pool, int64_t work) {
   });
 }
 
-// Channels of one position: x, out and indices point to the first of them, of `left`.
+// Some channels, `left` of them, of the positions from `at` to column `end` of its row; x points to the first channel of
+// the image, out and indices of position `at`.
 template <class T, bool unit, int vectors, class Count>
 __attribute__((noinline)) void pool_vectors(const pooling<T>& pool, const char* x, char* out, char* indices,
-                                            const place& at, Count count, int64_t left) {
+                                            const place& at, int64_t end, Count count, int64_t left) {
   const int64_t step = unit ? int64_t(sizeof(T)) : pool.x_stride[1];
   const int64_t out_step = unit ? int64_t(sizeof(T)) : pool.out_stride[1];
-  const tap<T>*const rows = pool.axis[1].begin(at.h), *const rows_end = pool.axis[1].end(at.h);
-  const tap<T>*const columns = pool.axis[2].begin(at.w), *const columns_end = pool.axis[2].end(at.w);
-  largest<T> best[vectors];
-  for (largest<T>& each : best)
-    each.index = mask_vec<T>{} + (pool.axis[0].begin(at.d)->number + rows->number + columns->number);
-  for (const tap<T>* i = pool.axis[0].begin(at.d); i < pool.axis[0].end(at.d); ++i)
-    for (const tap<T>* j = rows; j < rows_end; ++j)
-      for (const tap<T>* k = columns; k < columns_end; ++k) {
-        const char* const p = x + (i->offset + j->offset + k->offset);
-        const mask_vec<T> index = mask_vec<T>{} + (i->number + j->number + k->number);
-        for (int v = 0; v < vectors; ++v)
-          best[v].compare(load_count<T, unit>(p + v * lanes<T> * step, step, count), index);
-      }
-  for (int v = 0; v < vectors; ++v) {
-    store_count<T, unit>(out + v * lanes<T> * out_step, out_step, best[v].value, count);
-    if (indices)
+  const window_axis<T>&depth = pool.axis[0], &height = pool.axis[1], &width = pool.axis[2];
+  const tap<T>*const slices = depth.begin(at.d), *const slices_end = depth.end(at.d);
+  const tap<T>*const rows = height.begin(at.h), *const rows_end = height.end(at.h);
+  const auto corner = slices->number + rows->number;
+  const int64_t next = pool.out_stride[4], next_index = pool.index_stride[4];
+  for (int64_t w = at.w; w < end; ++w, out += next) {
+    const tap<T>*const columns = width.begin(w), *const columns_end = width.end(w);
+    largest<T> best[vectors];
+    for (largest<T>& each : best) each.index = mask_vec<T>{} + (corner + columns->number);
+    for (const tap<T>* i = slices; i < slices_end; ++i)
+      for (const tap<T>* j = rows; j < rows_end; ++j)
+        for (const tap<T>* k = columns; k < columns_end; ++k) {
+          const char* const p = x + (i->offset + j->offset + k->offset);
+          const mask_vec<T> index = mask_vec<T>{} + (i->number + j->number + k->number);
+          for (int v = 0; v < vectors; ++v)
+            best[v].compare(load_count<T, unit>(p + v * lanes<T> * step, step, count), index);
+        }
+    for (int v = 0; v < vectors; ++v)
+      store_count<T, unit>(out + v * lanes<T> * out_step, out_step, best[v].value, count);
+    if (!indices) continue;
+    for (int v = 0; v < vectors; ++v)
       store_indices<T>(indices + v * lanes<T> * pool.index_stride[1], pool.index_stride[1], pool.index_size,
                        best[v].index, left);
+    indices += next_index;
   }
 }
 
 template <class T, bool unit>
 void pool_channels(const pooling<T>& pool, int64_t work) {
   const int64_t step = pool.x_stride[1], out_step = pool.out_stride[1], index_step = pool.index_stride[1];
-  for_shares(pool.batch * pool.to[0] * pool.to[1] * pool.to[2], work, [&](int64_t first, int64_t count) {
-    place at(first, pool.to);
-    for (int64_t i = 0; i < count; ++i, at.advance(pool.to)) {
-      const char* const x = pool.x_at(at.outer, 0);
-      char* const out = pool.out_at(at);
-      char* indices = pool.index_at(at.outer, 0, at.d, at.h);
-      if (indices) indices += at.w * pool.index_stride[4];
-      const auto from = [&](int64_t c) { return indices ? indices + c * index_step : nullptr; };
-      int64_t c = 0;
-      if constexpr (unit)
-        for (; c + 4 * lanes<T> <= pool.channels; c += 4 * lanes<T>)
-          pool_vectors<T, unit, 4>(pool, x + c * step, out + c * out_step, from(c), at, whole{}, lanes<T>);
-      for (; c < pool.channels; c += lanes<T>) {
-        const int64_t left = pool.channels - c;
-        pool_vectors<T, unit, 1>(pool, x + c * step, out + c * out_step, from(c), at, left, left);
-      }
+  for_runs(pool, work, [&](const place& at, int64_t end) {
+    const char* const x = pool.x_at(at.outer, 0);
+    char* const out = pool.out_at(at);
+    char* indices = pool.index_at(at.outer, 0, at.d, at.h);
+    if (indices) indices += at.w * pool.index_stride[4];
+    const auto from = [&](int64_t c) { return indices ? indices + c * index_step : nullptr; };
+    int64_t c = 0;
+    if constexpr (unit)
+      for (; c + 4 * lanes<T> <= pool.channels; c += 4 * lanes<T>)
+        pool_vectors<T, unit, 4>(pool, x + c * step, out + c * out_step, from(c), at, end, whole{}, lanes<T>);
+    for (; c < pool.channels; c += lanes<T>) {
+      const int64_t left = pool.channels - c;
+      pool_vectors<T, unit, 1>(pool, x + c * step, out + c * out_step, from(c), at, end, left, left);
     }
   });
 }
@@ -203,27 +207,33 @@ inline vec<T> sum_of_matches(const pooling<T>& pool, const char* plane, const ch
   return sum;
 }
 
+// As pool_vectors: x and indices point to the first channel of the image.
 template <class T, bool unit, int vectors, class Count>
 __attribute__((noinline)) void match_vectors(const pooling<T>& pool, const char* x, const char* indices, char* out,
-                                             const place& at, Count count) {
+                                             const place& at, int64_t end, Count count) {
+  typedef typename integer_of<T>::type integer;
   const int64_t step = unit ? int64_t(sizeof(T)) : pool.x_stride[1];
   const int64_t out_step = unit ? int64_t(sizeof(T)) : pool.out_stride[1];
-  const tap<T>*const rows = pool.axis[1].begin(at.h), *const rows_end = pool.axis[1].end(at.h);
-  const tap<T>*const columns = pool.axis[2].begin(at.w), *const columns_end = pool.axis[2].end(at.w);
-  const mask_vec<T> own =
-      mask_vec<T>{} + typename integer_of<T>::type((at.d * pool.to[1] + at.h) * pool.to[2] + at.w);
-  vec<T> sum[vectors] = {};
-  for (const tap<T>* i = pool.axis[0].begin(at.d); i < pool.axis[0].end(at.d); ++i)
-    for (const tap<T>* j = rows; j < rows_end; ++j)
-      for (const tap<T>* k = columns; k < columns_end; ++k) {
-        const int64_t offset = i->offset + j->offset + k->offset;
-        for (int v = 0; v < vectors; ++v) {
-          const int64_t from = offset + v * lanes<T> * step;
-          const mask_vec<T> index = (mask_vec<T>)load_count<T, unit>(indices + from, step, count);
-          sum[v] += select<T>(index == own, load_count<T, unit>(x + from, step, count), vec<T>{});
+  const window_axis<T>&depth = pool.axis[0], &height = pool.axis[1], &width = pool.axis[2];
+  const tap<T>*const slices = depth.begin(at.d), *const slices_end = depth.end(at.d);
+  const tap<T>*const rows = height.begin(at.h), *const rows_end = height.end(at.h);
+  const int64_t before = (at.d * pool.to[1] + at.h) * pool.to[2], next = pool.out_stride[4];
+  for (int64_t w = at.w; w < end; ++w, out += next) {
+    const mask_vec<T> own = mask_vec<T>{} + integer(before + w);
+    const tap<T>*const columns = width.begin(w), *const columns_end = width.end(w);
+    vec<T> sum[vectors] = {};
+    for (const tap<T>* i = slices; i < slices_end; ++i)
+      for (const tap<T>* j = rows; j < rows_end; ++j)
+        for (const tap<T>* k = columns; k < columns_end; ++k) {
+          const int64_t offset = i->offset + j->offset + k->offset;
+          for (int v = 0; v < vectors; ++v) {
+            const int64_t from = offset + v * lanes<T> * step;
+            const mask_vec<T> index = (mask_vec<T>)load_count<T, unit>(indices + from, step, count);
+            sum[v] += select<T>(index == own, load_count<T, unit>(x + from, step, count), vec<T>{});
+          }
         }
-      }
-  for (int v = 0; v < vectors; ++v) store_count<T, unit>(out + v * lanes<T> * out_step, out_step, sum[v], count);
+    for (int v = 0; v < vectors; ++v) store_count<T, unit>(out + v * lanes<T> * out_step, out_step, sum[v], count);
+  }
 }
 
 template <class T>
@@ -247,20 +257,17 @@ void match_rows(const pooling<T>& pool, int64_t work) {
 template <class T, bool unit>
 void match_channels(const pooling<T>& pool, int64_t work) {
   const int64_t step = pool.x_stride[1], out_step = pool.out_stride[1];
-  for_shares(pool.batch * pool.to[0] * pool.to[1] * pool.to[2], work, [&](int64_t first, int64_t count) {
-    place at(first, pool.to);
-    for (int64_t i = 0; i < count; ++i, at.advance(pool.to)) {
-      const int64_t image = at.outer * pool.x_stride[0];
-      char* const out = pool.out_at(at);
-      int64_t c = 0;
-      if constexpr (unit)
-        for (; c + 4 * lanes<T> <= pool.channels; c += 4 * lanes<T>)
-          match_vectors<T, unit, 4>(pool, pool.x + image + c * step, pool.indices + image + c * step,
-                                    out + c * out_step, at, whole{});
-      for (; c < pool.channels; c += lanes<T>)
-        match_vectors<T, unit, 1>(pool, pool.x + image + c * step, pool.indices + image + c * step, out + c * out_step,
-                                  at, pool.channels - c);
-    }
+  for_runs(pool, work, [&](const place& at, int64_t end) {
+    const int64_t image = at.outer * pool.x_stride[0];
+    const char *const x = pool.x + image, *const indices = pool.indices + image;
+    char* const out = pool.out_at(at);
+    int64_t c = 0;
+    if constexpr (unit)
+      for (; c + 4 * lanes<T> <= pool.channels; c += 4 * lanes<T>)
+        match_vectors<T, unit, 4>(pool, x + c * step, indices + c * step, out + c * out_step, at, end, whole{});
+    for (; c < pool.channels; c += lanes<T>)
+      match_vectors<T, unit, 1>(pool, x + c * step, indices + c * step, out + c * out_step, at, end,
+                                pool.channels - c);
   });
 }
 

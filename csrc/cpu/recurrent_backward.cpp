@@ -5,98 +5,87 @@
 //     backward_walk        one direction, some rows, step by step:
 //       take_step            gradient of h = gradient of y + (gradients of the later step's gates) R, tile by tile; each
 //                            tile goes through the cell while it lies in the first-level cache (recurrent_cell.hpp)
-//     multiply_all         the gradients of weights and of x: a product over all rows of the block each
+//     add_weights, multiply_x   the gradients of weights and of x: products over all rows of the block
 //
-// The gradients of the gates' arguments, d, are the one thing that is written for every step.
+// The gradients of the gates' arguments, d, are the one thing that is written for every step. Both kinds of products read
+// them where they lie: as rows for the gradients of h and x, as columns for those of weights.
 #include "elementwise.hpp"
-#include "matmul.hpp"
 #include "recurrent.hpp"
 #include "recurrent_walk.hpp"
-#include "reduce.hpp"
 
 namespace hominy::HOMINY_LEVEL {
 namespace {
 
 constexpr int64_t block_rows = 4096;  // of a block of steps: long enough for good products
+constexpr int64_t added_rows = 128;   // whose contributions to a weight are summed apart
 
-int64_t steps_in_block(const recurrent_shape& s) {
+HOMINY_SMALL int64_t steps_in_block(const recurrent_shape& s) {
   if (s.keep_every > 1) return minimum_of(s.keep_every, maximum_of<int64_t>(s.steps, 1));
   const int64_t most = maximum_of<int64_t>(1, block_rows / maximum_of<int64_t>(s.batch, 1));
   return parts_of(maximum_of<int64_t>(s.steps, 1), parts_of(maximum_of<int64_t>(s.steps, 1), most));
 }
 
-template <class T>
-HOMINY_SMALL hominy_tensor tensor_of(const void* data, int64_t rows, int64_t columns, int64_t row, int64_t column) {
-  hominy_tensor t;
-  t.data = const_cast<void*>(data);
-  t.dtype = sizeof(T) == 4 ? HOMINY_FLOAT32 : HOMINY_FLOAT64;
-  t.ndim = 2;
-  t.shape[0] = rows;
-  t.shape[1] = columns;
-  t.strides[0] = row;
-  t.strides[1] = column;
-  return t;
-}
-template <class T>
-HOMINY_SMALL hominy_tensor contiguous_of(const T* data, int64_t rows, int64_t columns, int64_t row) {
-  return tensor_of<T>(data, rows, columns, row * int64_t(sizeof(T)), sizeof(T));
-}
-HOMINY_SMALL hominy_tensor transposed(hominy_tensor t) {
-  const hominy_tensor given = t;
-  for (int d = 0; d < 2; ++d) {
-    t.shape[d] = given.shape[1 - d];
-    t.strides[d] = given.strides[1 - d];
-  }
-  return t;
-}
-// Rows [first, first + rows) of a matrix, or elements of a list.
-HOMINY_SMALL hominy_tensor rows_of(hominy_tensor t, int64_t first, int64_t rows) {
-  if (t.data) t.data = static_cast<char*>(t.data) + first * t.strides[0];
-  t.shape[0] = rows;
-  return t;
-}
-HOMINY_SMALL hominy_tensor columns_of(const hominy_tensor& t, int64_t first, int64_t columns) {
-  return transposed(rows_of(transposed(t), first, columns));
+int64_t tasks_for(double multiply_adds, int64_t items) {
+  return maximum_of<int64_t>(1, minimum_of(items, minimum_of<int64_t>(64, int64_t(multiply_adds / (1 << 19)))));
 }
 
-// Products into results: written by the first block of steps, added to by the others. One that `measures` only finds out
-// how much scratch memory the same calls will need.
+// Rows in strips: `rows` times two vectors of columns each, the last strip perhaps one vector wide.
 template <class T>
-struct product_sums {
-  bool adds, measures;
-  T* sums;  // of a result
-  void* scratch;
-  mutable int64_t scratch_size;
+struct row_strips {
+  T* data;
+  int64_t padded, rows;
+  int64_t width(int64_t strip) const { return block_width<T>(padded, strip); }
+  T* at(int64_t strip, int64_t r) const { return data + strip * block_units<T> * rows + r * width(strip); }
 
-  HOMINY_SMALL void multiply(const hominy_tensor& a, const hominy_tensor& b, const hominy_tensor& out, bool add) const {
-    if (out.shape[0] == 0 || out.shape[1] == 0) return;
-    const bool direct = out.strides[1] == int64_t(sizeof(T)) && out.strides[0] == out.shape[1] * out.strides[1];
-    const hominy_tensor to = add || !direct ? contiguous_of<T>(sums, out.shape[0], out.shape[1], out.shape[1]) : out;
-    if (measures) {
-      scratch_size = maximum_of(scratch_size, matmul_workspace_size(&a, &b, &to));
-      return;
-    }
-    matmul(&a, &b, nullptr, HOMINY_ACTIVATION_NONE, &to, scratch, scratch_size);
-    if (add)
-      binary(HOMINY_BINARY_add, &out, &to, 0, 0, &out);
-    else if (!direct)
-      copy(&to, &out);
-  }
-  void multiply(const hominy_tensor& a, const hominy_tensor& b, const hominy_tensor& out) const {
-    multiply(a, b, out, adds);
-  }
-  // out (n) = or += the sums of columns.
-  HOMINY_SMALL void sum_rows(const hominy_tensor& x, const hominy_tensor& list) const {
-    if (measures) return;
-    const hominy_tensor out = tensor_of<T>(list.data, 1, list.shape[0], 0, list.strides[0]);
-    const hominy_tensor to = adds ? contiguous_of<T>(sums, 1, out.shape[1], out.shape[1]) : out;
-    reduce(HOMINY_REDUCE_sum, &x, &to);
-    if (adds) binary(HOMINY_BINARY_add, &out, &to, 0, 0, &out);
+  // Rows r .. r + count - 1 <- the caller's, or zeros.
+  void fill(int64_t r, const exact_rows<T>& from, int64_t count, int64_t columns) const {
+    for (int64_t strip = 0; strip * block_units<T> < padded; ++strip)
+      for (int64_t i = 0; i < count; ++i)
+        for (int64_t j = 0; j < width(strip); j += lanes<T>) {
+          const int64_t column = strip * block_units<T> + j;
+          store(at(strip, r + i) + j, from.get(i, column, maximum_of<int64_t>(0, columns - column)));
+        }
   }
 };
 
-// What a block's products read: the layout of d is (rows, d_gates * units), one gate beside the other:
-//   rnn d_h;  lstm d_i, d_f, d_g, d_o;  gru d_n, d_r, d_z, r d_n: the first three follow from x, the last three from h'
+// sums (columns, strips.padded) += d^T strips, for `columns` columns of d. Every element is a chain of sums over
+// added_rows rows each.
+template <class T>
+void add_outer_products(const T* d, int64_t d_row, int64_t columns, const row_strips<T>& strips, T* sums) {
+  constexpr int64_t size = sizeof(T);
+  if (strips.rows == 0 || columns == 0 || strips.padded == 0) return;
+  const row_panels panels(columns);
+  const int64_t across = parts_of(strips.padded, block_units<T>), items = panels.count * across;
+  const int64_t tasks = num_threads() == 1 ? 1 : tasks_for(double(columns) * double(strips.padded) * double(strips.rows), items);
+  parallel_for(tasks, [&](int64_t task) {
+    const share mine(items, tasks, task);
+    for (int64_t r0 = 0; r0 < strips.rows; r0 += added_rows) {
+      const int64_t deep = minimum_of(added_rows, strips.rows - r0);
+      for (int64_t i = mine.first; i < mine.first + mine.count; ++i) {
+        alignas(64) T tile[max_tile_rows * block_units<T>];
+        alignas(64) const T zeros[block_units<T>] = {};
+        const int64_t strip = i / panels.count, panel = i % panels.count, width = strips.width(strip);
+        const int64_t column = panels.begin(panel), count = panels.rows(panel);
+        T* const to = sums + column * strips.padded + strip * block_units<T>;
+        for (int64_t k = 0; k < count; ++k)
+          for (int64_t j = 0; j < width; j += 64 / size) __builtin_prefetch(to + k * strips.padded + j, 1);
+        tiles<T>().by[width > lanes<T>][count](deep, reinterpret_cast<const char*>(d + r0 * d_row + column), size,
+                                               d_row * size, reinterpret_cast<const char*>(strips.at(strip, r0)),
+                                               width * size, 0, reinterpret_cast<const char*>(zeros), 0,
+                                               reinterpret_cast<char*>(tile), width * size);
+        for (int64_t k = 0; k < count; ++k)
+          for (int64_t j = 0; j < width; j += lanes<T>) {
+            T* const p = to + k * strips.padded + j;
+            store(p, load(p) + load(tile + k * width + j));
+          }
+      }
+    }
+  });
+}
+
+// The layout of d, one gate beside the other:
+//   rnn d_h;  lstm d_i, d_f, d_g, d_o;  gru d_n, d_r, d_z, r d_n: the first three stem from x W, the last three from h' R;
+//   gru with the reset before the product: d_r, d_z, d_n
 template <class T>
 struct backward_walk {
   const recurrent_shape& shape;
@@ -105,7 +94,7 @@ struct backward_walk {
   const cell_functions<T>& functions;
   row_list rows;
   sequence y, y_gradient;
-  int64_t d_gates, d_row;
+  int64_t d_gates, d_row, gate_rows;  // gate_rows: of W
   int64_t through_h;  // the first element of d's row that stems from h' R
 
   forward_walk<T> again;  // its gates are what this walk reads
@@ -117,13 +106,14 @@ struct backward_walk {
   T* c_start;             // lstm: c0 (batch, padded)
   T* peephole;            // (3, padded), or nullptr
   T* d;
-  T* h_before;     // h' of each row
-  T* middle;       // gru with the reset before the product: r h'; lstm with a projection: gradient of h
-  int64_t middle_row;
-  T* x_rows;       // x, where its rows do not lie one after another
-  T* unprojected;  // lstm with a projection: h before it
-  T* rotated;      // gru: w_ih in the order of d
-  bool gathers_x;
+  row_strips<T> x_rows, h_before;  // x and h' of each row
+  row_strips<T> middle;            // gru with the reset before the product: r h'; lstm with a projection: h before it
+  T* projected;                    // gradient of the projection: (rows, projected_row)
+  int64_t projected_row;
+  T* input;                        // W, packed for products with d, in its order
+  T *of_input, *of_recurrent, *of_projection;  // sums of the weights' gradients, (gate_rows, padded)
+  T *of_bias, *of_peephole;
+  int64_t sums_begin, sums_end;  // where these lie in the workspace
   int64_t low = 0, high = 0;  // the block's steps of time, low <= t < high
 
   backward_walk(const recurrent_shape& shape, const hominy_recurrent_direction& direction,
@@ -134,8 +124,9 @@ struct backward_walk {
   void prepare();
   void enter(int64_t begin, int64_t end);
   void run(int64_t begin, int64_t end, int64_t b0, int64_t b1, int64_t tasks);
+  void add_weights();
+  void multiply_x(const sequence& out, bool adds);
   void finish();
-  void multiply_all(const product_sums<T>& products, int64_t count, const hominy_tensor* x_gradient, bool adds_to_x);
 
  private:
   void gather_rows(int64_t begin, int64_t end);
@@ -143,8 +134,7 @@ struct backward_walk {
   void carry(int64_t s, int64_t b0, int64_t b1, int64_t tasks);
   padded_rows<const T> cells_before(int64_t s, int64_t r, int64_t first) const;
   void add_product(int64_t t, int64_t r, int64_t count, int64_t block, T* sums, bool fetch) const;
-  void multiply_projection(const product_sums<T>& products, int64_t count, const hominy_tensor& out);
-  void sum_peepholes(const product_sums<T>& products, const hominy_tensor& out);
+  void sum_peepholes();
 };
 
 template <class T>
@@ -159,7 +149,8 @@ HOMINY_SMALL backward_walk<T>::backward_walk(const recurrent_shape& shape, const
       y(describe_sequence(direction.y)),
       y_gradient(describe_sequence(gradients.y)),
       d_gates(shape.cell == HOMINY_CELL_RNN ? 1 : shape.reset_before ? 3 : 4),
-      d_row(d_gates * shape.units),
+      d_row(state_row<T>(d_gates * shape.units)),
+      gate_rows(shape.gates * shape.units),
       through_h(shape.cell == HOMINY_CELL_GRU && !shape.reset_before ? shape.units : 0),
       again([&] {
         const bool recomputes = shape.kept_gates > 0 && !shape.keeps_gates();
@@ -184,12 +175,24 @@ HOMINY_SMALL backward_walk<T>::backward_walk(const recurrent_shape& shape, const
   d = from.take<T>(most * d_row);
   h_before = from.take<T>(most * shape.state);
   peephole = direction.peephole ? from.take<T>(3 * shape.padded) : nullptr;
-  middle_row = shape.state;
-  middle = shape.two_stages() ? from.take<T>(most * middle_row) : nullptr;
-  gathers_x = !again.x.in_packed_order(batch, shape.rows == shape.steps * batch);
-  x_rows = gathers_x ? from.take<T>(most * shape.input) : nullptr;
-  unprojected = shape.projected ? from.take<T>(most * shape.units) : nullptr;
-  rotated = gru && !shape.reset_before ? from.take<T>(3 * shape.units * shape.input) : nullptr;
+  projected_row = state_row<T>(shape.state);
+  d = from.take<T>(most * d_row);
+  projected = shape.projected ? from.take<T>(most * projected_row) : nullptr;
+  const auto strips = [&](int64_t columns) {
+    const int64_t padded = round_up(columns, lanes<T>);
+    return row_strips<T>{from.take<T>(most * padded), padded, 0};
+  };
+  x_rows = strips(shape.input);
+  h_before = strips(shape.state);
+  middle = strips(shape.two_stages() ? shape.units : 0);
+  input = from.take<T>(gate_rows * x_rows.padded);
+  sums_begin = from.used;
+  of_input = from.take<T>(gate_rows * x_rows.padded);
+  of_recurrent = from.take<T>(gate_rows * h_before.padded);
+  of_projection = from.take<T>(shape.projected ? shape.state * shape.padded : 0);
+  of_bias = from.take<T>(round_up(d_gates * shape.units, lanes<T>));
+  of_peephole = from.take<T>(3 * shape.padded);
+  sums_end = from.used;
 }
 
 // Before the first block.

@@ -296,4 +296,23 @@ inline void for_shares(int64_t items, int64_t work, F f) {
   });
 }
 
+// Columns of a row that are done together: few enough that what they read stays in the first-level cache from one group
+// of channels to the next.
+constexpr int64_t columns_together = 16;
+
+// f(at, end) for all positions of the output, by runs of columns [at.w, end) of one row.
+template <class F>
+inline void for_runs(const image_pair& images, int64_t work, F f) {
+  for_shares(images.batch * images.to[0] * images.to[1] * images.to[2], work, [&](int64_t first, int64_t count) {
+    place at(first, images.to);
+    while (count > 0) {
+      const int64_t end = minimum_of(at.w + minimum_of(count, columns_together), images.to[2]);
+      f(at, end);
+      count -= end - at.w;
+      at.w = end - 1;
+      at.advance(images.to);
+    }
+  });
+}
+
 }  // namespace hominy::HOMINY_LEVEL

@@ -94,6 +94,7 @@ void softmax_test(const level&);
 void loss_test(const level&);
 void layer_norm_test(const level&);
 void channel_norm_test(const level&);
+void conv_winograd_test(const level&);
 void embedding_test(const level&);
 void dropout_test(const level&);
 void optimizer_test(const level&);

@@ -86,6 +86,16 @@ real amplification(const level& here, int32_t dtype, int tile, int64_t channels)
   return a * (roundings + real(l + (channels + l - 1) / l - 1));
 }
 
+hominy_conv settings_of(const geometry& g, int tile) {
+  hominy_conv settings{};
+  for (int d = 0; d < 3; ++d) settings.stride[d] = settings.dilation[d] = 1;
+  settings.padding[0] = g.top;
+  settings.padding[1] = g.left;
+  settings.groups = 1;
+  settings.algorithm = tile == 2 ? HOMINY_CONV_WINOGRAD2 : HOMINY_CONV_WINOGRAD4;
+  return settings;
+}
+
 struct example {
   geometry g;
   int tile;
@@ -119,13 +129,8 @@ void run_example(const level& here, int32_t dtype, const example& e) {
   residual.memory().fill_uniform(5, -3, 3);
   bias.fill_uniform(6, -3, 3);
 
-  hominy_conv settings{};
-  for (int d = 0; d < 3; ++d) settings.stride[d] = settings.dilation[d] = 1;
-  settings.padding[0] = g.top;
-  settings.padding[1] = g.left;
-  settings.groups = 1;
+  hominy_conv settings = settings_of(g, e.tile);
   settings.activation = e.activation;
-  settings.algorithm = e.tile == 2 ? HOMINY_CONV_WINOGRAD2 : HOMINY_CONV_WINOGRAD4;
   const hominy_conv_direction direction = e.backward ? HOMINY_CONV_INPUT_GRADIENT : HOMINY_CONV_FORWARD;
   const std::string what = "winograd" + std::to_string(e.tile) + (e.backward ? " back " : " ") + g.text() +
                            (e.last ? " channels-last " : " ") + name_of(e.kind) + " " + name_of(e.numbers);
@@ -199,11 +204,76 @@ void run_example(const level& here, int32_t dtype, const example& e) {
   check_elements(to.memory(), what, [&](int64_t i) { return expected[size_t(i)]; });
 }
 
+// A (roundings + l + k - 1) for sums over tiles.
+real weight_amplification(const level& here, int32_t dtype, int tile, int64_t positions, int64_t tiles) {
+  const bool fused = std::string(here.kernels->isa) != "baseline", narrow = dtype == HOMINY_FLOAT32;
+  const real a = tile == 2 ? 16 : 157.31L;
+  real roundings = tile == 2 ? (narrow ? 4 : 11) : (narrow ? (fused ? 7.32L : 10.75L) : fused ? 18.32L : 22.9L);
+  if (!fused) roundings += 1;
+  const real allowed = 8 * real(positions + 2);  // runs are cut until the bound is below it, where they can
+  for (int64_t k = 1; k <= 8; ++k)
+    if (a * (roundings + real((tiles + k - 1) / k + k - 1)) <= allowed) return allowed;
+  const int64_t l = std::min<int64_t>(tiles, 16);
+  return std::max(allowed, a * (roundings + real(l + (tiles + l - 1) / l - 1)));
+}
+
+void run_weight_gradient(const level& here, int32_t dtype, const geometry& g, int tile, bool last, layout kind,
+                         values numbers) {
+  const int64_t out_height = g.height + g.top + g.bottom - 2, out_width = g.width + g.left + g.right - 2;
+  images x(dtype, {g.batch, g.in_channels, g.height, g.width}, last, kind);
+  images y(dtype, {g.batch, g.out_channels, out_height, out_width}, last, kind);
+  array weight(dtype, {g.out_channels, g.in_channels, 3, 3}, kind);
+  random_numbers random(uint64_t(g.width * g.batch));
+  for (images* from : {&x, &y})
+    for (int64_t i = 0; i < from->memory().size(); ++i) from->memory().set(i, value_of(numbers, random, 0));
+  const hominy_conv settings = settings_of(g, tile);
+  const hominy_kernels& k = *here.kernels;
+  if (k.conv_algorithm(HOMINY_CONV_WEIGHT_GRADIENT, x, weight, y, &settings) != settings.algorithm)
+    return;  // not offered
+  const std::string what = "winograd" + std::to_string(tile) + " weights " + g.text() +
+                           (last ? " channels-last " : " ") + name_of(kind) + " " + name_of(numbers);
+  same_bits_for_any_number_of_threads(what.c_str(), [&] {
+    guarded_bytes scratch(0, k.conv_workspace_size(HOMINY_CONV_WEIGHT_GRADIENT, x, weight, y, &settings));
+    const hominy_status status = k.conv(HOMINY_CONV_WEIGHT_GRADIENT, x, weight, y, nullptr, nullptr, nullptr, &settings,
+                                        scratch.data(), scratch.size());
+    check_status(status, HOMINY_OK, what);
+    check(scratch.guards_intact(), "%s: wrote outside its scratch", what.c_str());
+    return weight.bits();
+  });
+
+  const int64_t down = (out_height + tile - 1) / tile, across = (out_width + tile - 1) / tile;
+  const real factor =
+      1.01L * unit_roundoff(dtype) *
+      weight_amplification(here, dtype, tile, g.batch * out_height * out_width, g.batch * down * across);
+  const auto input = [&](int64_t n, int64_t c, int64_t i, int64_t j) {
+    return i >= 0 && j >= 0 && i < g.height && j < g.width ? x(n, c, i, j) : real(0);
+  };
+  std::vector<expectation> expected(size_t(weight.size()), expectation{0, 0});
+  for (int64_t n = 0; n < g.batch; ++n)
+    for (int64_t y0 = 0; y0 < out_height; y0 += tile)
+      for (int64_t x0 = 0; x0 < out_width; x0 += tile)
+        for (int64_t c = 0; c < g.in_channels; ++c) {
+          real largest = 0;
+          for (int64_t i = 0; i < tile + 2; ++i)
+            for (int64_t j = 0; j < tile + 2; ++j)
+              largest = std::max(largest, fabsl(input(n, c, y0 + i - g.top, x0 + j - g.left)));
+          for (int64_t o = 0; o < g.out_channels; ++o)
+            for (int64_t i = y0; i < std::min(y0 + tile, out_height); ++i)
+              for (int64_t j = x0; j < std::min(x0 + tile, out_width); ++j)
+                for (int t = 0; t < 9; ++t) {
+                  expectation& at = expected[size_t((o * g.in_channels + c) * 9 + t)];
+                  at.value += y(n, o, i, j) * input(n, c, i + t / 3 - g.top, j + t % 3 - g.left);
+                  at.bound += factor * largest * fabsl(y(n, o, i, j));
+                }
+        }
+  check_elements(weight, what, [&](int64_t i) { return expected[size_t(i)]; });
+}
+
 void refusals(const level& here) {
   images x(HOMINY_FLOAT32, {1, 4, 6, 6}, false, layout::contiguous),
       y(HOMINY_FLOAT32, {1, 4, 6, 6}, false, layout::contiguous);
   array weight(HOMINY_FLOAT32, {4, 4, 3, 3});
-  hominy_conv settings{{1, 1, 1}, {1, 1, 0}, {1, 1, 1}, 1, HOMINY_CONV_WINOGRAD4, HOMINY_ACTIVATION_NONE, 0};
+  hominy_conv settings = settings_of({1, 4, 4, 6, 6, 1, 1, 1, 1}, 4);
   const auto algorithm = [&] { return here.kernels->conv_algorithm(HOMINY_CONV_FORWARD, x, weight, y, &settings); };
   check(algorithm() == HOMINY_CONV_WINOGRAD4, "3x3 at stride 1 is refused");
   settings.dilation[0] = 2;
@@ -219,10 +289,10 @@ void conv_winograd_test(const level& here) {
   const bool quick = here.settings.quick;
   for (int32_t dtype : {HOMINY_FLOAT32, HOMINY_FLOAT64}) {
     begin_group(std::string("conv_winograd ") + here.kernels->isa + " " + name_of_dtype(dtype));
-    const geometry geometries[] = {{1, 1, 1, 1, 1, 1, 1, 1, 1},   {2, 3, 5, 4, 4, 1, 1, 1, 1},
-                                   {2, 17, 9, 7, 13, 1, 1, 1, 1}, {1, 18, 33, 5, 31, 0, 2, 1, 0},
-                                   {3, 5, 40, 9, 3, 2, 0, 0, 2},  {1, 2, 3, 3, 70, 2, 2, 2, 2},
-                                   {9, 16, 3, 8, 8, 1, 1, 1, 1},  {1, 64, 4, 7, 7, 1, 1, 1, 1}};
+    const geometry geometries[] = {
+        {1, 1, 1, 1, 1, 1, 1, 1, 1},    {2, 3, 5, 4, 4, 1, 1, 1, 1},  {2, 17, 9, 7, 13, 1, 1, 1, 1},
+        {1, 18, 33, 5, 31, 0, 2, 1, 0}, {3, 5, 40, 9, 3, 2, 0, 0, 2}, {1, 2, 3, 3, 70, 2, 2, 2, 2},
+        {9, 16, 3, 8, 8, 1, 1, 1, 1},   {1, 64, 4, 7, 7, 1, 1, 1, 1}, {30, 1, 2, 16, 16, 1, 1, 1, 1}};
     for (int tile : {2, 4})
       for (int backward = 0; backward < 2; ++backward)
         for (int last = 0; last < 2; ++last) {
@@ -243,6 +313,23 @@ void conv_winograd_test(const level& here) {
                            layout::contiguous, numbers});
             }
         }
+    end_group();
+  }
+  for (int32_t dtype : {HOMINY_FLOAT32, HOMINY_FLOAT64}) {
+    begin_group(std::string("conv_winograd weights ") + here.kernels->isa + " " + name_of_dtype(dtype));
+    const geometry geometries[] = {{1, 1, 1, 1, 1, 1, 1, 1, 1},   {2, 3, 5, 4, 4, 1, 1, 1, 1},
+                                   {2, 17, 9, 7, 13, 1, 1, 1, 1}, {3, 5, 40, 9, 3, 2, 0, 0, 2},
+                                   {8, 2, 260, 6, 6, 1, 1, 1, 1}, {1, 1, 2, 150, 170, 1, 2, 0, 1}};
+    for (int tile : {2, 4})
+      for (int last = 0; last < 2; ++last) {
+        for (const geometry& g : geometries)
+          run_weight_gradient(here, dtype, g, tile, last != 0, layout::contiguous, values::random);
+        const geometry odd{2, 7, 19, 6, 11, 1, 1, 1, 1};
+        for (layout kind : {layout::misaligned, layout::ragged})
+          run_weight_gradient(here, dtype, odd, tile, last != 0, kind, values::positive);
+        for (values numbers : {values::positive, values::signs})
+          run_weight_gradient(here, dtype, {4, 2, 3, 14, 13, 1, 1, 1, 1}, tile, last != 0, layout::contiguous, numbers);
+      }
     end_group();
   }
   begin_group(std::string("conv_winograd refusals ") + here.kernels->isa);

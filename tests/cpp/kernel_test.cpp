@@ -76,11 +76,17 @@ struct family {
   const char* name;
   void (*run)(const level&);
 };
-constexpr family families[] = {{"elementwise", elementwise_test}, {"reduce", reduce_test},
-                               {"softmax", softmax_test},         {"loss", loss_test},
-                               {"layer_norm", layer_norm_test},   {"channel_norm", channel_norm_test},
-                               {"embedding", embedding_test},     {"dropout", dropout_test},
-                               {"optimizer", optimizer_test},     {"matmul", matmul_test}};
+constexpr family families[] = {{"elementwise", elementwise_test},
+                               {"reduce", reduce_test},
+                               {"softmax", softmax_test},
+                               {"loss", loss_test},
+                               {"layer_norm", layer_norm_test},
+                               {"channel_norm", channel_norm_test},
+                               {"embedding", embedding_test},
+                               {"dropout", dropout_test},
+                               {"optimizer", optimizer_test},
+                               {"matmul", matmul_test},
+                               {"conv_winograd", conv_winograd_test}};
 
 }  // namespace test
 

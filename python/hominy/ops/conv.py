@@ -53,6 +53,9 @@ def convolution(
 ):  # fmt: skip
     """activation(input conv weight + bias + residual), with a gradient where activation is "none"."""
     dtype = _images("convolution", "input", input).dtype
+    _geometry(
+        "convolution", input, require_array("convolution", "weight", weight), bias, stride, padding, dilation, groups
+    )
     result = run("conv", *_computed(input, weight, bias, residual), stride, padding, dilation, groups, activation,
                  algorithm, exact)  # fmt: skip
     return result.astype(dtype, copy=False)
@@ -72,6 +75,7 @@ def convolution_activation(
 def conv_input_gradient(grad, weight, bias, size, stride, padding, dilation, groups, algorithm, exact):
     """The gradient of convolution's input, of space `size`, from that of its output; + bias[c] of each channel."""
     dtype = _images("conv_input_gradient", "grad", grad).dtype
+    _require_settings("conv_input_gradient", grad.ndim - 2, weight.shape[0], size, stride, padding, dilation, groups)
     result = run("conv_input_gradient", *_computed(grad, weight, bias), size, stride, padding, dilation, groups,
                  algorithm, exact)  # fmt: skip
     return result.astype(dtype, copy=False)
@@ -81,6 +85,7 @@ def conv_input_gradient(grad, weight, bias, size, stride, padding, dilation, gro
 def conv_weight_gradient(grad, input, size, stride, padding, dilation, groups, algorithm):
     """The gradient of convolution's weight, a kernel of `size`, from that of its output."""
     dtype = _images("conv_weight_gradient", "grad", grad).dtype
+    _require_settings("conv_weight_gradient", grad.ndim - 2, grad.shape[1], size, stride, padding, dilation, groups)
     result = run("conv_weight_gradient", *_computed(grad, input), size, stride, padding, dilation, groups, algorithm)
     return result.astype(dtype, copy=False)
 
@@ -213,6 +218,17 @@ def _check_channels(
     if bias is not None and bias != (out_channels,):
         raise ValueError(f"[{name}] bias: expected ({out_channels},), one of each output channel, got {bias}")
     return groups
+
+
+def _require_settings(
+    name: str, n: int, channels: int, size: Any, stride: Any, padding: Any, dilation: Any, groups: Any
+) -> None:
+    """Raise unless the settings of a gradient's operator are those of a convolution of `channels` outputs."""
+    for argument, values, lowest in (("size", size, 0), ("stride", stride, 1), ("dilation", dilation, 1)):
+        _integers(name, argument, values, n, lowest)
+    _pairs(name, padding, (1,) * n, stride, dilation)
+    if channels % _integers(name, "groups", groups, 1, 1)[0]:
+        raise ValueError(f"[{name}] groups: expected a divisor of {channels} channels, got {groups}")
 
 
 def _same(kernel: tuple[int, ...], dilation: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
