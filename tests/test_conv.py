@@ -536,6 +536,39 @@ def test_what_the_kernel_refuses():
         kernels.conv([[1.0]], W)
 
 
+def test_operators_on_raw_arguments(rng):
+    """Whatever is given to the operators behind the functions: a result, or an exception of Python's own kind."""
+
+    def number(usual):
+        return int(rng.choice([0, -1, 2**62, 2**31])) if rng.random() < 0.1 else int(rng.integers(*usual))
+
+    def array(*shape):
+        x = rng.standard_normal(shape).astype(rng.choice(["f4", "f4", "f4", "f8", "i4"]))
+        return lay(x, "channels last") if x.ndim > 2 and rng.random() < 0.3 else x
+
+    results = 0
+    for _ in range(400):
+        n, batch = int(rng.integers(1, 4)), int(rng.integers(0, 3))
+        space, kernel, out = (tuple(int(i) for i in rng.integers(low, 5, n)) for low in (0, 1, 0))
+        channels, outputs, groups = (int(rng.choice([0, 1, 2, 4])) for _ in range(3))
+        count = n if rng.random() < 0.95 else 4 - n
+        stride, dilation = (tuple(number((1, 4)) for _ in range(count)) for _ in range(2))
+        rest = (stride, tuple((number((0, 3)), number((0, 3))) for _ in range(n)), dilation, groups)
+        x, weight = array(batch, channels, *space), array(outputs, channels // max(groups, 1), *kernel)
+        flow, bias = array(batch, outputs, *out), array(outputs) if rng.random() < 0.5 else None
+        algorithm = rng.choice(list(DIRECTIONS))
+        for function, *arguments in (
+            (kernels.convolution, x, weight, bias, None, *rest, "relu", algorithm, False),
+            (kernels.conv_input_gradient, flow, weight, None, space, *rest, algorithm, False),
+            (kernels.conv_weight_gradient, flow, x, kernel, *rest, algorithm),
+            (kernels.conv, x, weight, bias, None, *rest),
+        ):
+            with contextlib.suppress(ValueError, TypeError, OverflowError, MemoryError):
+                function(*arguments)
+                results += 1
+    assert results > 100
+
+
 # --- layers -----------------------------------------------------------------------------------------------------------
 
 LAYERS = [

@@ -10,6 +10,7 @@ import pytest
 from hominy import ops
 from hominy.autograd import gradcheck, gradgradcheck
 from hominy.nn import functional as F
+from hominy.ops import windows
 from hominy.testing.cases import CASES, draw, tape
 
 MASK = np.asarray([[True, False, True], [False, True, True]])
@@ -184,10 +185,28 @@ TAPE += [
     tape("svdvals", lambda x: (x(2, 3, 4),), twice=False),
 ]
 
+# Kernel 3, stride 2, padding 1; and two thirds of the size.
+POOL_WINDOWS = windows.sliding((5, 4), (3, 2), (3, 3), (2, 2), (1, 1), (1, 1), "padded")
+RESIZED = windows.interpolating((5, 4), (3, 7), "bilinear", (None, None), False)
+POOLED = np.asarray([[[[5, 5], [5, 11], [16, 19]]]] * 2)
+
+TAPE += [
+    tape("resample", lambda x: (x(1, 2, 5, 4), POOL_WINDOWS)),
+    tape("resample", lambda x: (x(1, 2, 5, 4), RESIZED), label="resample, bilinear"),
+    tape("max_pool", lambda x: (distinct(x(2, 1, 5, 4)), POOL_WINDOWS, 8)),
+    tape("max_pool", lambda x: (distinct(x(2, 1, 5, 4)), POOL_WINDOWS, 4), label="max_pool, narrow indices"),
+    tape("max_pool_backward", lambda x: (x(2, 1, 3, 2), POOLED, POOL_WINDOWS.turned)),
+    tape("gather_planes", lambda x: (x(2, 1, 5, 4), POOLED)),
+    tape("scatter_planes", lambda x: (x(2, 1, 3, 2), POOLED, (5, 4), True)),
+    tape("unfold_images", lambda x: (x(2, 1, 4, 3), (2, 2), (1, 1), (1, 0), (2, 1), (3, 2))),
+    tape("fold_columns", lambda x: (x(2, 4, 6), (4, 3), (2, 2), (1, 1), (1, 0), (2, 1), (3, 2))),
+]
+
 
 # What a kernel's operator is a function of, where not of its arguments as they stand: the second result of
 # cross_entropy_rows and _mean is there for their gradients alone, whose rules know that it follows from the logits.
 THROUGH = {
+    "max_pool": lambda operator, *arguments: operator(*arguments)[0],
     "layer_norm_over": lambda operator, *arguments: operator(*arguments)[0],
     "channel_norm": lambda operator, *arguments: operator(*arguments)[0],
     "bag_extremes": lambda operator, *arguments: operator(*arguments)[0],

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from conftest import NATIVE
 from hominy.backends import Declined, reference
-from hominy.testing import LAYOUTS, cases, conv_cases, lay_out
+from hominy.testing import LAYOUTS, cases, conv_cases, lay_out, pool_cases
 from hominy.testing.case import _arrays, _exactly, _ulps
 from hominy.testing.cases import CASES
 
@@ -275,6 +275,7 @@ LARGE = {
     "softmax": [((300, 1001), 1), ((1001, 300), 0)],
     "loss": [(997, 301)],
     "conv": conv_cases.LARGE,
+    **pool_cases.LARGE,
     "optimizer": [((300, 401), (401,), (7,))],
     "matmul": [
         ((300, 401), (401, 307), ""),

@@ -257,5 +257,9 @@ def test_fused_networks_compute_the_same(name):
                 for layout in (hominy.contiguous_format, hominy.channels_last):
                     y = x.to(dtype, memory_format=layout)
                     assert difference(fused(y).numpy(), model(y).numpy()) < bound
+    with hominy.no_grad():
+        next(fused.parameters()).zero_()
+        with pytest.raises(RuntimeError, match="changed since it was prepared"):
+            fused(x)
     with pytest.raises(ValueError, match="evaluation mode"):
         model.train().fused()

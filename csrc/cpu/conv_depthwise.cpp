@@ -1,10 +1,9 @@
 // Rows (NCHW): some rows of one plane at once, one vector wide. A row that they read meets all rows of the kernel; the
-// weights are scalars. Where a block touches the padding, what it reads is copied first, with zeros.
+// weights are scalars. At a row's ends loads are partial.
 //
-// Channels (channels-last): a tile is some positions of two rows, one vector of channels deep. An input position is
-// loaded once and meets all taps; the weights are vectors, arranged in scratch.
-//
-// Positions in the padding are read from zeros in scratch: the inner loops have no tests.
+// Channels (channels-last): down a few columns, one vector of channels deep. A position is loaded once and meets all
+// taps: the sums of as many rows as it belongs to move up through the registers. The weights are vectors, arranged in
+// scratch. Columns in the padding are read from zeros in scratch.
 #include "conv_depthwise.hpp"
 
 #include "activation.hpp"
@@ -73,6 +72,12 @@ inline void hold([[maybe_unused]] V& v) {
 #endif
 }
 
+inline void hold_address([[maybe_unused]] const char*& p) {
+#if defined(__GNUC__)
+  asm("" : "+r"(p));  // nor are sums of it worked out ahead, and spilled
+#endif
+}
+
 template <class T>
 using all_lanes_of = typename indices_below<lanes<T>>::type;
 
@@ -110,52 +115,48 @@ struct window {
     n = maximum_of<int64_t>(0, minimum_of<int64_t>(lanes<T> - left, size - first - left));
     at = n > 0 ? (first + left) * int64_t(sizeof(T)) : 0;
   }
-  vec<T> in(const char* row) const {
-    const vec<T> v = load_some<T>(row + at, n);
-    return left > 0 ? move_up<T>(v, left) : v;
-  }
 };
 
-// What a block of results reads: `rows` rows of sources, in place or, with zeros for the padding, in a copy.
-template <class T, int rows, int kernel, int stride>
-struct block_source {
-  alignas(64) T copy[rows][(stride + 1) * lanes<T>];
-  const char* data;
-  int64_t row;
+// Taps of `lanes` neighbours, `stride` elements apart: taps[t] lane l is row[first + l stride + t].
+template <class T, int kernel, int stride>
+struct row_taps {
+  static constexpr int count = stride == 1 ? kernel : (kernel + 1) / 2 * 2;
+  window<T> windows[count];
 
-  void place(const operands<T>& o, int64_t y, int64_t x) {
-    const int64_t width = stride * lanes<T> + kernel - 1;
-    if (y >= 0 && y + rows <= o.from.rows && x >= 0 && x + width <= o.from.columns) {
-      data = o.from.at(y, x);
-      row = o.from.row;
-      return;
-    }
-    data = reinterpret_cast<const char*>(copy);
-    row = sizeof copy[0];
-    const window<T> first(x, o.from.columns), second(x + lanes<T>, o.from.columns),
-        third(x + 2 * lanes<T>, o.from.columns);
-#pragma GCC unroll 1
-    for (int i = 0; i < rows; ++i) {
-      const char* from = uint64_t(y + i) < uint64_t(o.from.rows) ? o.from.at(y + i, 0) : o.zeros;
-      store(copy[i], first.in(from));
-      store(copy[i] + lanes<T>, second.in(from));
-      if (stride == 2) store(copy[i] + stride * lanes<T>, third.in(from));
-    }
-  }
-  // taps[t] lane l: element l stride + t of row i.
-  void load_taps(int i, vec<T> (&taps)[kernel]) const {
-    const T* p = reinterpret_cast<const T*>(data + i * row);
+  row_taps(int64_t first, int64_t size) : row_taps(first, size, typename indices_below<count>::type{}) {}
+  void load(const char* row, vec<T> (&taps)[kernel]) const {
+    hold_address(row);
+    vec<T> v[count];
+#pragma GCC unroll 8
+    for (int i = 0; i < count; ++i) v[i] = load_some<T>(row + windows[i].at, windows[i].n);
+    if (windows[0].left > 0)
+#pragma GCC unroll 8
+      for (int i = 0; i < count; ++i)
+        if (windows[i].left > 0) v[i] = move_up<T>(v[i], windows[i].left);
 #pragma GCC unroll 8
     for (int t = 0; t < kernel; ++t) {
-      if constexpr (stride == 1) {
-        taps[t] = load(p + t);
-      } else if (t % 2 == 0) {
-        const vec<T> low = load(p + t), high = load(p + t + lanes<T>);
-        taps[t] = every_second<T, 0>(low, high, all_lanes_of<T>{});
-        if (t + 1 < kernel) taps[t + 1] = every_second<T, 1>(low, high, all_lanes_of<T>{});
-      }
+      if constexpr (stride == 1)
+        taps[t] = v[t];
+      else
+        taps[t] = t % 2 == 0 ? every_second<T, 0>(v[t], v[t + 1], all_lanes_of<T>{})
+                             : every_second<T, 1>(v[t - 1], v[t], all_lanes_of<T>{});
       hold(taps[t]);
     }
+  }
+
+ private:
+  template <int... i>  // of stride 2 a pair of windows, side by side, for every other tap
+  row_taps(int64_t first, int64_t size, index_list<i...>)
+      : windows{{first + (stride == 1 ? i : i / 2 * 2 + i % 2 * lanes<T>), size}...} {}
+};
+
+// The rows of sources from y on.
+template <class T, int count>
+struct source_rows {
+  const char* at[count];
+  source_rows(const operands<T>& o, int64_t y) {
+#pragma GCC unroll 1
+    for (int i = 0; i < count; ++i, ++y) at[i] = uint64_t(y) < uint64_t(o.from.rows) ? o.from.at(y, 0) : o.zeros;
   }
 };
 
@@ -186,9 +187,11 @@ inline void store_rows(const operands<T>& o, const vec<T> (&sum)[most], int64_t 
   const int64_t n = minimum_of<int64_t>(lanes<T>, o.to.columns - x);
   if (o.plain()) {
     char* to = o.to.at(y, x);
+    const vec<T> least = broadcast(o.least);
+    const int64_t pitch = step * o.to.row;
 #pragma GCC unroll 8
-    for (int r = 0; r < most; ++r, to += step * o.to.row)
-      if (r < rows) store_some<T>(to, at_least<T>(sum[r], broadcast(o.least)), n);
+    for (int r = 0; r < most; ++r, to += pitch)
+      if (r < rows) store_some<T>(to, at_least<T>(sum[r], least), n);
   } else {
     T tile[most * lanes<T>];
 #pragma GCC unroll 8
@@ -203,16 +206,16 @@ constexpr int rows_of_block = many_registers ? 7 : 4;  // 7 divides the sizes th
 template <class T, int kernel, int stride>
 void row_band(const operands<T>& o, int64_t y0) {
   constexpr int sources = (rows_of_block - 1) * stride + kernel;
-  block_source<T, sources, kernel, stride> from;
+  const source_rows<T, sources> from(o, y0 * stride - o.padding[0]);
   for (int64_t x0 = 0; x0 < o.to.columns; x0 += lanes<T>) {
-    from.place(o, y0 * stride - o.padding[0], x0 * stride - o.padding[1]);
+    const row_taps<T, kernel, stride> windows(x0 * stride - o.padding[1], o.from.columns);
     vec<T> sum[rows_of_block];
 #pragma GCC unroll 8
     for (int r = 0; r < rows_of_block; ++r) sum[r] = broadcast(*o.bias);
 #pragma GCC unroll 32
     for (int i = 0; i < sources; ++i) {
       vec<T> taps[kernel];
-      from.load_taps(i, taps);
+      windows.load(from.at[i], taps);
 #pragma GCC unroll 8
       for (int r = 0; r < rows_of_block; ++r) {
         const int t = i - r * stride;
@@ -232,16 +235,16 @@ template <class T, int kernel>
 void row_band_halves(const operands<T>& o, int64_t y0) {
   const int64_t j0 = y0 / 2;
   constexpr int padding = kernel / 2, before = padding - 1, sources = before + 2, rows = rows_of_halves;
-  block_source<T, rows - 1 + sources, sources, 1> from;
+  const source_rows<T, rows - 1 + sources> from(o, j0 - before);
   for (int64_t k0 = 0; 2 * k0 < o.to.columns; k0 += lanes<T>) {
-    from.place(o, j0 - before, k0 - before);
+    const row_taps<T, sources, 1> windows(k0 - before, o.from.columns);
     vec<T> sum[2][2][rows];  // [e][f][r]
 #pragma GCC unroll 16
     for (int i = 0; i < 4 * rows; ++i) sum[i & 1][i >> 1 & 1][i >> 2] = broadcast(*o.bias);
 #pragma GCC unroll 8
     for (int i = 0; i < rows - 1 + sources; ++i) {
       vec<T> taps[sources];
-      from.load_taps(i, taps);
+      windows.load(from.at[i], taps);
 #pragma GCC unroll 16
       for (int er = 0; er < 2 * rows; ++er) {
         const int t = er % 2 + padding - 2 * (i - before - er / 2);
@@ -272,22 +275,22 @@ void row_band_halves(const operands<T>& o, int64_t y0) {
 template <class T, int kernel, int stride>
 void row_products(const operands<T>& o, T* sums) {
   constexpr int rows = many_registers ? (kernel == 3 ? 7 : 3) : 2, sources = (rows - 1) * stride + kernel;
-  block_source<T, sources, kernel, stride> from;
   vec<T> sum[kernel * kernel];
 #pragma GCC unroll 32
   for (int i = 0; i < kernel * kernel; ++i) sum[i] = load(sums + i * lanes<T>);
-  for (int64_t y0 = 0; y0 < o.to.rows; y0 += rows)
+  for (int64_t y0 = 0; y0 < o.to.rows; y0 += rows) {
+    const source_rows<T, sources> from(o, y0 * stride - o.padding[0]);
     for (int64_t x0 = 0; x0 < o.to.columns; x0 += lanes<T>) {
       const int64_t n = minimum_of<int64_t>(lanes<T>, o.to.columns - x0), down = o.to.rows - y0;
       const mask_vec<T> real = first_lanes<T>(n);
-      from.place(o, y0 * stride - o.padding[0], x0 * stride - o.padding[1]);
+      const row_taps<T, kernel, stride> windows(x0 * stride - o.padding[1], o.from.columns);
       vec<T> gradient[rows];
 #pragma GCC unroll 8
       for (int r = 0; r < rows; ++r) gradient[r] = r < down ? load_some<T>(o.to.at(y0 + r, x0), n) : vec<T>{};
 #pragma GCC unroll 32
       for (int i = 0; i < sources; ++i) {
         vec<T> taps[kernel];
-        from.load_taps(i, taps);
+        windows.load(from.at[i], taps);
         if (n < lanes<T>)  // where the gradient has no element, an infinite one must not meet a zero
 #pragma GCC unroll 8
           for (int u = 0; u < kernel; ++u) taps[u] = select<T>(real, taps[u], vec<T>{});
@@ -300,6 +303,7 @@ void row_products(const operands<T>& o, T* sums) {
         }
       }
     }
+  }
 #pragma GCC unroll 32
   for (int i = 0; i < kernel * kernel; ++i) store(sums + i * lanes<T>, sum[i]);
 }
@@ -335,12 +339,14 @@ inline void store_tile(const operands<T>& o, const vec<T> (&sum)[rows][columns],
                        int64_t width) {
   const int64_t down = o.to.rows - y0, across = o.to.columns - x0;
   if (o.plain()) {
+    const vec<T> least = broadcast(o.least);
+    const int64_t pitch = o.to.column;
 #pragma GCC unroll 4
     for (int r = 0; r < rows; ++r) {
       char* to = o.to.at(y0 + r, x0) + offset;
 #pragma GCC unroll 8
-      for (int c = 0; c < columns; ++c, to += o.to.column)
-        if (r < down && c < across) store_some<T>(to, at_least<T>(sum[r][c], broadcast(o.least)), width);
+      for (int c = 0; c < columns; ++c, to += pitch)
+        if (r < down && c < across) store_some<T>(to, at_least<T>(sum[r][c], least), width);
     }
   } else {
     T tile[rows * columns * lanes<T>];
@@ -353,58 +359,82 @@ inline void store_tile(const operands<T>& o, const vec<T> (&sum)[rows][columns],
   }
 }
 
-constexpr int rows_of_tile = 2, columns_of_tile = many_registers ? 7 : 4;
+// How many columns go down together, by the rows of sums that a position belongs to.
+constexpr int columns_down(int sums) { return many_registers ? (sums > 3 ? 4 : 7) : sums > 3 ? 2 : 4; }
+template <int kernel, int stride>
+constexpr int sums_of = (kernel + stride - 1) / stride;
 
+// Where columns x, x + 1, ... of sources lie, and how far it is to the next row.
+template <class T, int count>
+struct source_columns {
+  const char* at[count];
+  int64_t row[count];
+  source_columns(const operands<T>& o, int64_t y, int64_t x) {
+#pragma GCC unroll 1
+    for (int j = 0; j < count; ++j, ++x) {
+      const bool exists = uint64_t(x) < uint64_t(o.from.columns);
+      at[j] = exists ? o.from.at(y, x) : o.zeros;
+      row[j] = exists ? o.from.row : 0;
+    }
+  }
+  void next_row() {
+#pragma GCC unroll 32
+    for (int j = 0; j < count; ++j) at[j] += row[j];
+  }
+};
+
+// Rows [y0, end) of some columns. Of the `stride` rows of sources that a step reads, row s is tap
+// kernel - stride + s - q stride of result y + q; the first steps are for results before y0, which nobody wants.
 template <class T, int kernel, int stride>
-void channel_tile(const operands<T>& o, int64_t y0, int64_t x0) {
-  constexpr int down = (rows_of_tile - 1) * stride + kernel, across = (columns_of_tile - 1) * stride + kernel;
-  const source_tile<T, down, across> from(o, y0 * stride - o.padding[0], x0 * stride - o.padding[1]);
+void channels_down(const operands<T>& o, int64_t y0, int64_t end, int64_t x0) {
+  constexpr int sums = sums_of<kernel, stride>, columns = columns_down(sums), across = (columns - 1) * stride + kernel;
+  const int64_t begin = y0 - (sums - 1), top = begin * stride + kernel - stride - o.padding[0];
+  const source_columns<T, across> beginning(o, top, x0 * stride - o.padding[1]);
   for_channels<T>(o.channels, [&](int64_t channel, int64_t offset, int64_t width) {
     const T* const weights = o.weights + channel * kernel * kernel;
-    vec<T> sum[rows_of_tile][columns_of_tile];
-#pragma GCC unroll 4
-    for (int r = 0; r < rows_of_tile; ++r)
-#pragma GCC unroll 8
-      for (int c = 0; c < columns_of_tile; ++c) sum[r][c] = load(o.bias + channel);
-    vec<T> w[kernel * kernel];
-    if (kernel == 3)
-#pragma GCC unroll 16
-      for (int i = 0; i < kernel * kernel; ++i) {
-        w[i] = load(weights + i * lanes<T>);
-        hold(w[i]);
-      }
-#pragma GCC unroll 16
-    for (int i = 0; i < down; ++i) {
-      if (kernel > 3)  // too many registers: those of this row of sources
-#pragma GCC unroll 4
-        for (int r = 0; r < rows_of_tile; ++r)
-#pragma GCC unroll 8
-          for (int u = 0; u < kernel; ++u) {
-            const int t = i - r * stride;
-            if (t < 0 || t >= kernel) continue;
-            w[t * kernel + u] = load(weights + (t * kernel + u) * lanes<T>);
-            hold(w[t * kernel + u]);
-          }
+    source_columns<T, across> from = beginning;
+    vec<T> sum[sums][columns];
 #pragma GCC unroll 32
-      for (int j = 0; j < across; ++j) {
-        vec<T> x = load_some<T>(from.at[i][j] + offset, width);
-        hold(x);
-#pragma GCC unroll 4
-        for (int r = 0; r < rows_of_tile; ++r)
-#pragma GCC unroll 8
-          for (int c = 0; c < columns_of_tile; ++c) {
-            const int t = i - r * stride, u = j - c * stride;
-            if (t >= 0 && t < kernel && u >= 0 && u < kernel) sum[r][c] += w[t * kernel + u] * x;
+    for (int i = 0; i < sums * columns; ++i) sum[i / columns][i % columns] = load(o.bias + channel);
+    int64_t source = top;
+    for (int64_t y = begin; y < end; ++y) {
+#pragma GCC unroll 2
+      for (int s = 0; s < stride; ++s, ++source) {
+        if (uint64_t(source) < uint64_t(o.from.rows))
+#pragma GCC unroll 32
+          for (int j = 0; j < across; ++j) {
+            const char* at = from.at[j] + offset;
+            vec<T> x = load_some<T>(at, width);
+            hold(x);
+            __builtin_prefetch(at + 2 * from.row[j]);
+#pragma GCC unroll 32
+            for (int i = 0; i < sums * columns; ++i) {
+              const int q = i / columns, c = i % columns, t = kernel - stride + s - q * stride, u = j - c * stride;
+              if (t >= 0 && u >= 0 && u < kernel) sum[q][c] += load(weights + (t * kernel + u) * lanes<T>) * x;
+            }
           }
+        from.next_row();
       }
+      if (y >= y0) {
+        vec<T> done[1][columns];
+#pragma GCC unroll 8
+        for (int c = 0; c < columns; ++c) done[0][c] = sum[0][c];
+        store_tile<T>(o, done, y, x0, offset, width);
+      }
+#pragma GCC unroll 32
+      for (int i = 0; i < sums * columns; ++i)
+        sum[i / columns][i % columns] =
+            i / columns + 1 < sums ? sum[(i / columns + 1) % sums][i % columns] : load(o.bias + channel);
     }
-    store_tile<T>(o, sum, y0, x0, offset, width);
   });
 }
 
+constexpr int64_t rows_down = 28;
 template <class T, int kernel, int stride>
 void channel_band(const operands<T>& o, int64_t y) {
-  for (int64_t x = 0; x < o.to.columns; x += columns_of_tile) channel_tile<T, kernel, stride>(o, y, x);
+  const int64_t end = minimum_of(y + rows_down, o.to.rows);
+  for (int64_t x = 0; x < o.to.columns; x += columns_down(sums_of<kernel, stride>))
+    channels_down<T, kernel, stride>(o, y, end, x);
 }
 
 // As row_band_halves: rows 2 j0, 2 j0 + 1 and columns from 2 k0 on.
@@ -444,49 +474,68 @@ void channel_band_halves(const operands<T>& o, int64_t y) {
   for (int64_t k = 0; 2 * k < o.to.columns; k += columns_of_halves) channel_tile_halves<T, kernel>(o, y / 2, k);
 }
 
-// The weight gradient of `columns` positions of a row, all of which exist: sums[tap] of every channel.
+// The weight gradient of rows [y0, end) of `columns` columns, all of which exist: sums[tap] of every channel.
 template <class T, int kernel, int stride, int columns>
-void channel_products(const operands<T>& o, int64_t y, int64_t x0, T* sums) {
-  constexpr int across = (columns - 1) * stride + kernel;
-  const source_tile<T, kernel, across> from(o, y * stride - o.padding[0], x0 * stride - o.padding[1]);
-  const char* const at = o.to.at(y, x0);
+void channel_products(const operands<T>& o, int64_t y0, int64_t end, int64_t x0, T* sums_of_channels) {
+  constexpr int sums = sums_of<kernel, stride>, across = (columns - 1) * stride + kernel;
+  const int64_t begin = y0 - (sums - 1), top = begin * stride + kernel - stride - o.padding[0];
+  const source_columns<T, across> beginning(o, top, x0 * stride - o.padding[1]);
   for_channels<T>(o.channels, [&](int64_t channel, int64_t offset, int64_t width) {
-    T* const to = sums + channel * kernel * kernel;
-    vec<T> gradient[columns];
-#pragma GCC unroll 8
-    for (int c = 0; c < columns; ++c) gradient[c] = load_some<T>(at + c * o.to.column + offset, width);
-#pragma GCC unroll 8
-    for (int t = 0; t < kernel; ++t) {
-      vec<T> sum[kernel];
-#pragma GCC unroll 8
-      for (int u = 0; u < kernel; ++u) sum[u] = load(to + (t * kernel + u) * lanes<T>);
+    T* const to = sums_of_channels + channel * kernel * kernel;
+    source_columns<T, across> from = beginning;
+    vec<T> sum[kernel * kernel], gradient[sums][columns] = {};
 #pragma GCC unroll 32
-      for (int j = 0; j < across; ++j) {
-        const vec<T> x = load_some<T>(from.at[t][j] + offset, width);
-#pragma GCC unroll 8
-        for (int c = 0; c < columns; ++c) {
-          const int u = j - c * stride;
-          if (u >= 0 && u < kernel) sum[u] += gradient[c] * x;
-        }
+    for (int i = 0; i < kernel * kernel; ++i) sum[i] = load(to + i * lanes<T>);
+    int64_t source = top;
+    for (int64_t y = begin; y < end; ++y) {
+      const char* at = o.to.at(y + sums - 1, x0) + offset;
+#pragma GCC unroll 32
+      for (int i = 0; i < sums * columns; ++i) {
+        if (i / columns + 1 < sums)
+          gradient[i / columns][i % columns] = gradient[(i / columns + 1) % sums][i % columns];
+        else if (y + sums - 1 < end)
+          gradient[i / columns][i % columns] = load_some<T>(at + i % columns * o.to.column, width);
       }
+#pragma GCC unroll 2
+      for (int s = 0; s < stride; ++s, ++source) {
+        if (uint64_t(source) < uint64_t(o.from.rows))
 #pragma GCC unroll 8
-      for (int u = 0; u < kernel; ++u) store(to + (t * kernel + u) * lanes<T>, sum[u]);
+          for (int q = 0; q < sums; ++q) {
+            const int t = kernel - stride + s - q * stride;
+            if (t >= 0 && y + q >= y0 && y + q < end)
+#pragma GCC unroll 32
+              for (int j = 0; j < across; ++j) {
+                const vec<T> x = load_some<T>(from.at[j] + offset, width);
+#pragma GCC unroll 8
+                for (int c = 0; c < columns; ++c) {
+                  const int u = j - c * stride;
+                  if (u >= 0 && u < kernel) sum[t * kernel + u] += gradient[q][c] * x;
+                }
+              }
+          }
+        from.next_row();
+      }
     }
+#pragma GCC unroll 32
+    for (int i = 0; i < kernel * kernel; ++i) store(to + i * lanes<T>, sum[i]);
   });
 }
 
 // ---- Geometry -------------------------------------------------------------------------------------------------------
 
+// Double precision and processors from before AVX2 are served by less code.
+template <class T>
+constexpr bool direct = sizeof(T) == 4 && (vector_bytes > 16 || many_registers);
+
 enum class way { packed, rows, channels };
 
 template <class T>
 bool has_kernels(const conv_shape& s) {
-  if (vector_bytes == 16 && !many_registers) return false;  // old machines are served by less code
+  if (!direct<T>) return false;
   const bool flat = s.in[0] == 1 && s.out[0] == 1 && s.kernel[0] == 1 && s.padding[0] == 0;
   const bool plain = s.in_channels == 1 && s.out_channels == 1 && s.dilation[1] == 1 && s.dilation[2] == 1;
   const bool square = s.kernel[1] == s.kernel[2] && s.stride[1] == s.stride[2];
-  return flat && plain && square && (s.kernel[1] == 3 || (s.kernel[1] == 5 && sizeof(T) == 4)) &&
-         (s.stride[1] == 1 || s.stride[1] == 2);
+  return flat && plain && square && (s.kernel[1] == 3 || s.kernel[1] == 5) && (s.stride[1] == 1 || s.stride[1] == 2);
 }
 
 template <class T>
@@ -506,11 +555,11 @@ struct constant {
   static constexpr int value = n;
 };
 // f(constant<kernel>, constant<stride>)
-template <class T, class F>
+template <class F>
 void with_geometry(const conv_shape& shape, F f) {
   if (shape.kernel[1] == 3)
     shape.stride[1] == 1 ? f(constant<3>{}, constant<1>{}) : f(constant<3>{}, constant<2>{});
-  else if constexpr (sizeof(T) == 4)
+  else
     shape.stride[1] == 1 ? f(constant<5>{}, constant<1>{}) : f(constant<5>{}, constant<2>{});
 }
 
@@ -623,7 +672,7 @@ void correlate(const conv_shape& shape, way by, const operands<T>& o, const conv
   if (by == way::rows)
     for_bands(shape, by, o, from, from_size, store, to, to_size, rows_of_block, row_band<T, kernel, stride>);
   else
-    for_bands(shape, by, o, from, from_size, store, to, to_size, rows_of_tile, channel_band<T, kernel, stride>);
+    for_bands(shape, by, o, from, from_size, store, to, to_size, rows_down, channel_band<T, kernel, stride>);
 }
 
 template <class T, int kernel>
@@ -674,19 +723,21 @@ void sum_rows(const conv_shape& shape, const operands<T>& common, const conv_ima
 template <class T, int kernel, int stride>
 void sum_channels(const conv_shape& shape, const operands<T>& common, const conv_images& gradient, const conv_images& x,
                   int64_t parts, T* sums) {
-  constexpr int columns = many_registers ? 7 : 4;
+  constexpr int columns = columns_down(sums_of<kernel, stride>);
   parallel_for(parts, [&](int64_t part) {
     T* const mine = sums + part * taps_of_channels<T>(shape);
     memset(mine, 0, size_t(taps_of_channels<T>(shape)) * sizeof(T));
     operands<T> o = common;
     const share rows(shape.batch * shape.out[1], parts, part);
-    for (int64_t row = rows.first; row < rows.first + rows.count; ++row) {
+    for (int64_t row = rows.first, count; row < rows.first + rows.count; row += count) {
       const int64_t n = row / shape.out[1], y = row % shape.out[1];
+      count = minimum_of(minimum_of(rows_down, shape.out[1] - y), rows.first + rows.count - row);
       o.from = plane_at<T>(x, shape.in, n, 0);
       o.to = plane_at<T>(gradient, shape.out, n, 0);
       int64_t x0 = 0;
-      for (; x0 + columns <= o.to.columns; x0 += columns) channel_products<T, kernel, stride, columns>(o, y, x0, mine);
-      for (; x0 < o.to.columns; ++x0) channel_products<T, kernel, stride, 1>(o, y, x0, mine);
+      for (; x0 + columns <= o.to.columns; x0 += columns)
+        channel_products<T, kernel, stride, columns>(o, y, y + count, x0, mine);
+      for (; x0 < o.to.columns; ++x0) channel_products<T, kernel, stride, 1>(o, y, y + count, x0, mine);
     }
   });
 }
@@ -712,10 +763,12 @@ void depthwise_forward(const conv_shape& shape, const conv_images& x, const conv
                        const conv_store& store, const conv_images& out, char* scratch) {
   const way by = choose<T>(shape, x, out, store);
   if (by == way::packed) return grouped_forward<T>(shape, x, weights, store, out, scratch);
-  const operands<T> o = arrange<T>(shape, by, false, weights, store, scratch);
-  with_geometry<T>(shape, [&](auto kernel, auto stride) {
-    correlate<T, kernel.value, stride.value>(shape, by, o, x, shape.in, store, out, shape.out);
-  });
+  if constexpr (direct<T>) {
+    const operands<T> o = arrange<T>(shape, by, false, weights, store, scratch);
+    with_geometry(shape, [&](auto kernel, auto stride) {
+      correlate<T, kernel.value, stride.value>(shape, by, o, x, shape.in, store, out, shape.out);
+    });
+  }
 }
 
 template <class T>
@@ -726,13 +779,15 @@ void depthwise_input_gradient(const conv_shape& shape, const conv_images& gradie
              same = shape.padding[1] == shape.kernel[1] / 2 && shape.padding[2] == shape.kernel[2] / 2;
   if (by == way::packed || !(one || same))
     return grouped_input_gradient<T>(shape, gradient, weights, store, out, scratch);
-  const operands<T> o = arrange<T>(shape, by, one, weights, store, scratch);
-  with_geometry<T>(shape, [&](auto kernel, auto stride) {
-    if constexpr (stride.value == 1)
-      correlate<T, kernel.value, 1>(shape, by, o, gradient, shape.out, store, out, shape.in);
-    else
-      correlate_halves<T, kernel.value>(shape, by, o, gradient, store, out);
-  });
+  if constexpr (direct<T>) {
+    const operands<T> o = arrange<T>(shape, by, one, weights, store, scratch);
+    with_geometry(shape, [&](auto kernel, auto stride) {
+      if constexpr (stride.value == 1)
+        correlate<T, kernel.value, 1>(shape, by, o, gradient, shape.out, store, out, shape.in);
+      else
+        correlate_halves<T, kernel.value>(shape, by, o, gradient, store, out);
+    });
+  }
 }
 
 template <class T>
@@ -740,24 +795,26 @@ void depthwise_weight_gradient(const conv_shape& shape, const conv_images& gradi
                                const conv_weights& out, char* scratch) {
   const way by = choose<T>(shape, gradient, x, x);
   if (by == way::packed) return grouped_weight_gradient<T>(shape, gradient, x, out, scratch);
-  T* const sums = reinterpret_cast<T*>(scratch);
-  const int64_t parts = parts_of<T>(shape, by), taps = taps_of_channels<T>(shape);
-  memset(sums + parts * taps, 0, size_t(zeros_of<T>(shape)) * sizeof(T));
-  operands<T> o{};
-  o.zeros = reinterpret_cast<const char*>(sums + parts * taps);
-  o.channels = shape.groups;
-  for (int d = 0; d < 2; ++d) o.padding[d] = shape.padding[d + 1];
-  with_geometry<T>(shape, [&](auto kernel, auto stride) {
-    if (by == way::rows)
-      sum_rows<T, kernel.value, stride.value>(shape, o, gradient, x, parts, sums);
-    else
-      sum_channels<T, kernel.value, stride.value>(shape, o, gradient, x, parts, sums);
-  });
-  for_weights<T>(shape, out, by, [&](int64_t at, char* weight) {
-    T sum = sums[at];
-    for (int64_t part = 1; part < parts; ++part) sum += sums[part * taps + at];
-    store_scalar(weight, sum);
-  });
+  if constexpr (direct<T>) {
+    T* const sums = reinterpret_cast<T*>(scratch);
+    const int64_t parts = parts_of<T>(shape, by), taps = taps_of_channels<T>(shape);
+    memset(sums + parts * taps, 0, size_t(zeros_of<T>(shape)) * sizeof(T));
+    operands<T> o{};
+    o.zeros = reinterpret_cast<const char*>(sums + parts * taps);
+    o.channels = shape.groups;
+    for (int d = 0; d < 2; ++d) o.padding[d] = shape.padding[d + 1];
+    with_geometry(shape, [&](auto kernel, auto stride) {
+      if (by == way::rows)
+        sum_rows<T, kernel.value, stride.value>(shape, o, gradient, x, parts, sums);
+      else
+        sum_channels<T, kernel.value, stride.value>(shape, o, gradient, x, parts, sums);
+    });
+    for_weights<T>(shape, out, by, [&](int64_t at, char* weight) {
+      T sum = sums[at];
+      for (int64_t part = 1; part < parts; ++part) sum += sums[part * taps + at];
+      store_scalar(weight, sum);
+    });
+  }
 }
 
 template bool depthwise_computes<float>(const conv_shape&, const conv_images&, const conv_images&);

@@ -45,7 +45,8 @@ plan make_plan(const conv_shape& shape) {
   how.gradient_size = deep * columns * size;
   how.sums_size = rows * columns * size;
   how.task_scratch = round_up(how.patch_size + how.gradient_size + how.sums_size, 64);
-  how.partial_size = how.parts == 1 ? 0 : round_up(shape.groups * how.depth * shape.out_channels * size, 64);
+  how.partial_size =
+      how.parts == 1 ? 0 : round_up(shape.groups * how.depth * round_up(shape.out_channels, lanes<T>) * size, 64);
   return how;
 }
 
@@ -90,19 +91,47 @@ void product_weight_gradient(const conv_shape& shape, const conv_images& gradien
     plane.axis[0].count = plane.axis[1].count = 1;
   }
 
-  // Element k of a patch, out channel o of group g.
-  const auto target = [&](int64_t g, int64_t k, int64_t o) {
+  // Where element k of a patch lies in the weights of one out channel.
+  const auto place_of = [&](int64_t k) {
     const int64_t channel = patches_down ? k % shape.in_channels : k / taps;
     const int64_t tap = patches_down ? k / shape.in_channels : k % taps;
-    const int64_t t2 = tap % shape.kernel[2], t1 = tap / shape.kernel[2] % shape.kernel[1];
-    return out.data + (g * shape.out_channels + o) * out.out + channel * out.in +
-           tap / shape.kernel[2] / shape.kernel[1] * out.space[0] + t1 * out.space[1] + t2 * out.space[2];
+    return channel * out.in + tap / (shape.kernel[2] * shape.kernel[1]) * out.space[0] +
+           tap / shape.kernel[2] % shape.kernel[1] * out.space[1] + tap % shape.kernel[2] * out.space[2];
+  };
+  // Writes rows [k0, k0 + rows) of sums, (patch element, out channel) with `row` elements a row, as the weights of group g,
+  // squares of them transposed; `parts` sums `step` elements apart are added first.
+  const auto store_weights = [&](const T* from, int64_t row, int64_t parts, int64_t step, int64_t g, int64_t k0,
+                                 int64_t rows, int64_t o0, int64_t columns) {
+    for (int64_t k = 0; k < rows; k += lanes<T>) {
+      const int64_t deep = minimum_of<int64_t>(lanes<T>, rows - k);
+      int64_t at[lanes<T>];
+      bool contiguous = deep == lanes<T>;
+      for (int64_t i = 0; i < deep; i++) {
+        at[i] = place_of(k0 + k + i);
+        contiguous &= i == 0 || at[i] - at[i - 1] == size;
+      }
+      for (int64_t o = 0; o < columns; o += lanes<T>) {
+        vec<T> square[lanes<T>] = {};
+        for (int64_t i = 0; i < deep; i++) {
+          const T* p = from + (k + i) * row + o;
+          square[i] = load(p);
+          for (int64_t part = 1; part < parts; part++) square[i] += load(p + part * step);
+        }
+        transpose<T>(square);
+        char* to = out.data + (g * shape.out_channels + o0 + o) * out.out;
+        for (int64_t j = 0; j < minimum_of<int64_t>(lanes<T>, columns - o); j++, to += out.out)
+          if (contiguous)
+            store((T*)(to + at[0]), square[j]);
+          else
+            for (int64_t i = 0; i < deep; i++) store_scalar(to + at[i], square[j][i]);
+      }
+    }
   };
   char* const partial = scratch;
   scratch += how.parts * how.partial_size;
   scratch_size -= how.parts * how.partial_size;
 
-  const int64_t panel_count = parts_of(how.depth, max_tile_rows);
+  const int64_t panel_count = parts_of(how.depth, max_tile_rows), all_columns = round_up(shape.out_channels, lanes<T>);
   const int64_t workers = minimum_of(how.tasks, minimum_of<int64_t>(num_threads(), scratch_size / how.task_scratch));
   int64_t next = 0;
   parallel_for(workers, [&](int64_t worker) {
@@ -158,23 +187,21 @@ void product_weight_gradient(const conv_shape& shape, const conv_images& gradien
         }
       }
       if (how.parts == 1) {
-        for (int64_t o = 0; o < columns; o++)
-          for (int64_t k = 0; k < rows; k++) store_scalar(target(group, k0 + k, o0 + o), sums[k * padded + o]);
+        store_weights(sums, padded, 1, 0, group, k0, rows, o0, columns);
       } else {
-        T* const to = (T*)(partial + part * how.partial_size) + (group * how.depth + k0) * shape.out_channels + o0;
-        for (int64_t k = 0; k < rows; k++) copy_elements(to + k * shape.out_channels, sums + k * padded, columns);
+        T* const to = (T*)(partial + part * how.partial_size) + (group * how.depth + k0) * all_columns + o0;
+        for (int64_t k = 0; k < rows; k++) copy_elements(to + k * all_columns, sums + k * padded, padded);
       }
     }
   });
   if (how.parts == 1) return;
-  for (int64_t group = 0; group < shape.groups; group++)
-    for (int64_t k = 0; k < how.depth; k++)
-      for (int64_t o = 0; o < shape.out_channels; o++) {
-        const char* p = partial + ((group * how.depth + k) * shape.out_channels + o) * size;
-        T sum = load_scalar<T>(p);
-        for (int64_t part = 1; part < how.parts; part++) sum += load_scalar<T>(p + part * how.partial_size);
-        store_scalar(target(group, k, o), sum);
-      }
+  const int64_t slices = parts_of(how.depth, most_panels * max_tile_rows);
+  parallel_for(shape.groups * slices, [&](int64_t task) {
+    const int64_t k = task % slices * most_panels * max_tile_rows, group = task / slices;
+    const T* from = (const T*)partial + (group * how.depth + k) * all_columns;
+    store_weights(from, all_columns, how.parts, how.partial_size / size, group, k,
+                  minimum_of(most_panels * max_tile_rows, how.depth - k), 0, shape.out_channels);
+  });
 }
 
 template int64_t product_weight_gradient_scratch<float>(const conv_shape&, int64_t);

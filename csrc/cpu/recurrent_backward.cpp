@@ -84,8 +84,8 @@ void add_outer_products(const T* d, int64_t d_row, int64_t columns, const row_st
 }
 
 // The layout of d, one gate beside the other:
-//   rnn d_h;  lstm d_i, d_f, d_g, d_o;  gru d_n, d_r, d_z, r d_n: the first three stem from x W, the last three from h' R;
-//   gru with the reset before the product: d_r, d_z, d_n
+//   rnn d_h;  lstm d_i, d_f, d_g, d_o;  gru d_r, d_z, d_n, r d_n: the last in place of d_n where h' R is concerned, but
+//   not with the reset before the product.
 template <class T>
 struct backward_walk {
   const recurrent_shape& shape;
@@ -95,7 +95,6 @@ struct backward_walk {
   row_list rows;
   sequence y, y_gradient;
   int64_t d_gates, d_row, gate_rows;  // gate_rows: of W
-  int64_t through_h;  // the first element of d's row that stems from h' R
 
   forward_walk<T> again;  // its gates are what this walk reads
   T* recurrent;           // R, packed for products with d
@@ -110,10 +109,10 @@ struct backward_walk {
   row_strips<T> middle;            // gru with the reset before the product: r h'; lstm with a projection: h before it
   T* projected;                    // gradient of the projection: (rows, projected_row)
   int64_t projected_row;
-  T* input;                        // W, packed for products with d, in its order
+  T* input;                        // W, packed for products with d
   T *of_input, *of_recurrent, *of_projection;  // sums of the weights' gradients, (gate_rows, padded)
   T *of_bias, *of_peephole;
-  int64_t sums_begin, sums_end;  // where these lie in the workspace
+  int64_t sums_bytes;  // of all these
   int64_t low = 0, high = 0;  // the block's steps of time, low <= t < high
 
   backward_walk(const recurrent_shape& shape, const hominy_recurrent_direction& direction,
@@ -129,7 +128,6 @@ struct backward_walk {
   void finish();
 
  private:
-  void gather_rows(int64_t begin, int64_t end);
   void take_step(int64_t s, int64_t end, int64_t b0, int64_t b1, int64_t tasks);
   void carry(int64_t s, int64_t b0, int64_t b1, int64_t tasks);
   padded_rows<const T> cells_before(int64_t s, int64_t r, int64_t first) const;
@@ -151,7 +149,6 @@ HOMINY_SMALL backward_walk<T>::backward_walk(const recurrent_shape& shape, const
       d_gates(shape.cell == HOMINY_CELL_RNN ? 1 : shape.reset_before ? 3 : 4),
       d_row(state_row<T>(d_gates * shape.units)),
       gate_rows(shape.gates * shape.units),
-      through_h(shape.cell == HOMINY_CELL_GRU && !shape.reset_before ? shape.units : 0),
       again([&] {
         const bool recomputes = shape.kept_gates > 0 && !shape.keeps_gates();
         const int64_t most = recomputes ? steps_in_block(shape) * shape.batch : 0;
@@ -172,8 +169,6 @@ HOMINY_SMALL backward_walk<T>::backward_walk(const recurrent_shape& shape, const
   c_gradient = lstm ? from.take<T>(batch * shape.padded) : nullptr;
   through = gru ? from.take<T>(batch * shape.padded) : nullptr;
   c_start = lstm ? from.take<T>(batch * shape.padded) : nullptr;
-  d = from.take<T>(most * d_row);
-  h_before = from.take<T>(most * shape.state);
   peephole = direction.peephole ? from.take<T>(3 * shape.padded) : nullptr;
   projected_row = state_row<T>(shape.state);
   d = from.take<T>(most * d_row);
@@ -186,24 +181,26 @@ HOMINY_SMALL backward_walk<T>::backward_walk(const recurrent_shape& shape, const
   h_before = strips(shape.state);
   middle = strips(shape.two_stages() ? shape.units : 0);
   input = from.take<T>(gate_rows * x_rows.padded);
-  sums_begin = from.used;
+  const int64_t sums_begin = from.used;
   of_input = from.take<T>(gate_rows * x_rows.padded);
   of_recurrent = from.take<T>(gate_rows * h_before.padded);
   of_projection = from.take<T>(shape.projected ? shape.state * shape.padded : 0);
   of_bias = from.take<T>(round_up(d_gates * shape.units, lanes<T>));
   of_peephole = from.take<T>(3 * shape.padded);
-  sums_end = from.used;
+  sums_bytes = from.used - sums_begin;
 }
 
 // Before the first block.
 template <class T>
 HOMINY_SMALL void backward_walk<T>::prepare() {
-  pack_weights<T>(recurrent, describe_matrix(direction.w_hh), true, 1, shape.state, shape.gates * shape.units);
+  pack_weights<T>(recurrent, describe_matrix(direction.w_hh), true, 1, shape.state, gate_rows);
+  pack_weights<T>(input, describe_matrix(direction.w_ih), true, 1, shape.input, gate_rows);
   if (projection) pack_weights<T>(projection, describe_matrix(direction.w_hr), true, 1, shape.units, shape.state);
-  copy_rows(rows_from<T>(describe_matrix(gradients.h_n), 0), h_gradient, shape.padded_state, shape.batch, shape.state,
-            shape.padded_state);
   if (peephole) pack_peephole(peephole, shape, direction);
   if (again.computes) again.pack();
+  memset(of_input, 0, size_t(sums_bytes));
+  copy_rows(rows_from<T>(describe_matrix(gradients.h_n), 0), h_gradient, shape.padded_state, shape.batch, shape.state,
+            shape.padded_state);
   if (through) memset(through, 0, size_t(shape.batch * shape.padded) * sizeof(T));
   if (!c_gradient) return;
   copy_rows(rows_from<T>(describe_matrix(gradients.c_n), 0), c_gradient, shape.padded, shape.batch, shape.units,
@@ -215,11 +212,19 @@ HOMINY_SMALL void backward_walk<T>::prepare() {
 // After the last.
 template <class T>
 HOMINY_SMALL void backward_walk<T>::finish() {
-  if (gradients.h0)
-    copy_rows_out(h_gradient, shape.padded_state, rows_from<T>(describe_matrix(gradients.h0), 0), shape.batch,
-                  shape.state);
-  if (gradients.c0)
-    copy_rows_out(c_gradient, shape.padded, rows_from<T>(describe_matrix(gradients.c0), 0), shape.batch, shape.units);
+  const auto put = [](const T* from, int64_t from_row, const hominy_tensor* to, int64_t count, int64_t columns) {
+    if (to) copy_rows_out(from, from_row, rows_from<T>(describe_matrix(to), 0), count, columns);
+  };
+  put(h_gradient, shape.padded_state, gradients.h0, shape.batch, shape.state);
+  put(c_gradient, shape.padded, gradients.c0, shape.batch, shape.units);
+  put(of_input, x_rows.padded, gradients.w_ih, gate_rows, shape.input);
+  put(of_recurrent, h_before.padded, gradients.w_hh, gate_rows, shape.state);
+  put(of_projection, shape.padded, gradients.w_hr, shape.state, shape.units);
+  put(of_peephole, shape.padded, gradients.peephole, 3, shape.units);
+  put(of_bias, 0, gradients.b_ih, 1, gate_rows);
+  const bool apart = d_gates > shape.gates;  // gru's r d_n
+  if (apart) memcpy(of_bias + 2 * shape.units, of_bias + 3 * shape.units, size_t(shape.units) * sizeof(T));
+  put(of_bias, 0, gradients.b_hh, 1, gate_rows);
 }
 
 // Steps [begin, end), in the direction's order, are the block.
@@ -228,53 +233,18 @@ HOMINY_SMALL void backward_walk<T>::enter(int64_t begin, int64_t end) {
   low = minimum_of(again.time_of(begin), again.time_of(end - 1));
   high = low + end - begin;
   if (again.computes) again.gates_first = rows.first[low];
-  gather_rows(begin, end);
-}
-
-// x and h' of the block, row after row.
-template <class T>
-HOMINY_SMALL void backward_walk<T>::gather_rows(int64_t begin, int64_t end) {
-  constexpr int64_t size = sizeof(T);
-  const bool whole = shape.rows == shape.steps * shape.batch;
-  // Rows [b, b_end) of steps [t, t + count) of `from`, shifted by `shift` steps, to those of `to`.
-  const auto copy_steps = [&](const sequence& from, int64_t t, int64_t count, int64_t shift, int64_t b_end, T* to,
-                             int64_t columns) {
-    if (count <= 0 || b_end <= 0 || columns == 0) return;
-    const int64_t step = from.packed ? shape.batch * from.row : from.step;
-    const hominy_tensor rows_here = tensor_of<T>(nullptr, b_end, columns, from.row, from.element);
-    hominy_tensor source = rows_here, target = rows_here;
-    source.ndim = target.ndim = 3;
-    for (int d = 2; d > 0; --d) {
-      source.shape[d] = target.shape[d] = rows_here.shape[d - 1];
-      source.strides[d] = rows_here.strides[d - 1];
-    }
-    source.shape[0] = target.shape[0] = count;
-    source.strides[0] = step;
-    target.strides[2] = size;
-    target.strides[1] = columns * size;
-    target.strides[0] = shape.batch * columns * size;
-    source.data = from.at(rows, t + shift, 0);
-    target.data = to + block_of(t, 0) * columns;
-    copy(&source, &target);
+  x_rows.rows = h_before.rows = middle.rows = rows.first[high] - rows.first[low];
+  const matrix h0 = describe_matrix(direction.h0);
+  const auto rows_of = [&](const sequence& of, int64_t t, int64_t b) {
+    return exact_rows<T>(of.at(rows, t, b), of.row, of.element);
   };
-  const int64_t shift = direction.reverse ? 1 : -1;
-  if (whole) {
-    const int64_t t0 = low + (begin == 0 && !direction.reverse), t1 = high - (begin == 0 && direction.reverse);
-    copy_steps(y, t0, t1 - t0, shift, shape.batch, h_before, shape.state);
-    if (x_rows) copy_steps(again.x, low, high - low, 0, shape.batch, x_rows, shape.input);
-  }
-  for (int64_t s = begin; s < (whole ? minimum_of<int64_t>(end, begin == 0) : end); ++s) {
-    const int64_t t = again.time_of(s), active = rows.active(t), known = minimum_of(active, again.active(s - 1));
-    if (!whole) {
-      copy_steps(y, t, 1, shift, known, h_before, shape.state);
-      if (x_rows) copy_steps(again.x, t, 1, 0, active, x_rows, shape.input);
-    }
-    const exact_rows<T> h0 = rows_from<T>(describe_matrix(direction.h0), known);
-    const exact_rows<T> to{reinterpret_cast<char*>(h_before + (block_of(t, 0) + known) * shape.state),
-                           shape.state * size, size};
-    for (int64_t r = 0; r < active - known; ++r)
-      for (int64_t j = 0; j < shape.state; j += lanes<T>) to.put(r, j, h0.get(r, j, shape.state - j), shape.state - j);
-  }
+  parallel_for(end - begin, [&](int64_t step) {
+    const int64_t s = begin + step, t = again.time_of(s), row = block_of(t, 0);
+    const int64_t active = rows.active(t), known = minimum_of(active, again.active(s - 1));
+    x_rows.fill(row, rows_of(again.x, t, 0), active, shape.input);
+    if (known > 0) h_before.fill(row, rows_of(y, again.time_of(s - 1), 0), known, shape.state);
+    h_before.fill(row + known, rows_from<T>(h0, known), active - known, shape.state);
+  });
 }
 
 // c of the step before s, of rows from r on that took part in it.
@@ -290,11 +260,16 @@ padded_rows<const T> backward_walk<T>::cells_before(int64_t s, int64_t r, int64_
 // sums (count, width) += d of step t, rows from r on, times the block of columns of R.
 template <class T>
 void backward_walk<T>::add_product(int64_t t, int64_t r, int64_t count, int64_t block, T* sums, bool fetch) const {
+  constexpr int64_t size = sizeof(T);
   const int64_t width = block_width<T>(shape.padded_state, block);
-  const int64_t all = shape.gates * shape.units, k = shape.reset_before ? 2 * shape.units : all;
-  multiply_strip<T>(count, width, k, reinterpret_cast<const char*>(d + block_of(t, r) * d_row + through_h),
-                    d_row * int64_t(sizeof(T)), sizeof(T), strip_of<T>(recurrent, shape.padded_state, 1, all, block, 0),
-                    fetch, sums, width, sums, width);
+  const T* const strip = strip_of<T>(recurrent, shape.padded_state, 1, gate_rows, block, 0);
+  const auto add = [&](int64_t from, int64_t row, int64_t k) {
+    multiply_strip<T>(count, width, k, reinterpret_cast<const char*>(d + block_of(t, r) * d_row + from), d_row * size,
+                      size, strip + row * width, fetch, sums, width, sums, width);
+  };
+  const bool gru = shape.cell == HOMINY_CELL_GRU;
+  add(0, 0, gru ? 2 * shape.units : gate_rows);
+  if (gru && !shape.reset_before) add(3 * shape.units, 2 * shape.units, shape.units);
 }
 
 // h_gradient of rows [b0, b1), which took part in step s and not in the one before, or whose block ends there.
@@ -346,13 +321,11 @@ void backward_walk<T>::take_step(int64_t s, int64_t end, int64_t b0, int64_t b1,
     }
     if (gru) p.through = {through + r * shape.padded + first, shape.padded};
     const int64_t in_block = block_of(t, r);
-    p.h_before = {reinterpret_cast<char*>(h_before + in_block * shape.state + first), shape.state * size, size};
+    if (gru) p.h_before = {h_before.at(first / block_units<T>, in_block), width};
     if (!lstm && !gru) p.y = {y.at(rows, t, r) + first * y.element, y.row, y.element};
     p.d = {reinterpret_cast<char*>(d + in_block * d_row + first), d_row * size, size};
-    const bool rotated = gru && !shape.reset_before;
-    for (int64_t g = 0; g < 4; ++g) p.d_gate[g] = (rotated && g < 3 ? (g + 1) % 3 : g) * shape.units * size;
-    if (shape.reset_before)
-      p.middle = {reinterpret_cast<char*>(middle + in_block * middle_row + first), middle_row * size, size};
+    p.d_gate = shape.units * size;
+    if (shape.reset_before) p.middle = {middle.at(first / block_units<T>, in_block), width};
     return p;
   };
 
@@ -379,8 +352,9 @@ void backward_walk<T>::take_step(int64_t s, int64_t end, int64_t b0, int64_t b1,
       }
     if (continues) add_product(again.time_of(s + 1), r0, count, block, sums, panel == 0);
     if (shape.projected) {
-      const exact_rows<T> to{reinterpret_cast<char*>(middle + block_of(t, r0) * middle_row + first), middle_row * size, size};
-      return copy_rows_out(sums, width, to, count, minimum_of(width, shape.state - first));
+      for (int64_t r = 0; r < count; ++r)
+        copy_elements(projected + block_of(t, r0 + r) * projected_row + first, sums + r * width, width);
+      return;
     }
     backward_panel<T> p = panel_of(r0, count, first, width);
     p.sums = sums;
@@ -405,8 +379,8 @@ void backward_walk<T>::take_step(int64_t s, int64_t end, int64_t b0, int64_t b1,
     p.sums = sums;
     const int64_t all = 3 * shape.units;
     if (shape.projected) {
-      multiply_strip<T>(count, width, shape.state, reinterpret_cast<const char*>(middle + block_of(t, r0) * middle_row),
-                        middle_row * size, size, strip_of<T>(projection, shape.padded, 1, shape.state, block, 0),
+      multiply_strip<T>(count, width, shape.state, reinterpret_cast<const char*>(projected + block_of(t, r0) * projected_row),
+                        projected_row * size, size, strip_of<T>(projection, shape.padded, 1, shape.state, block, 0),
                         panel == 0, zeros, 0, sums, width);
       fast ? lstm_backward<T, fast_type<T>>(p, functions) : lstm_backward<T, false>(p, functions);
     } else {
@@ -426,117 +400,91 @@ void backward_walk<T>::run(int64_t begin, int64_t end, int64_t b0, int64_t b1, i
   carry(begin, b0, minimum_of(b1, again.active(begin)), tasks);
 }
 
-// out = gradient of h transposed times h before the projection.
+// i and f look at c', o at c.
 template <class T>
-HOMINY_SMALL void backward_walk<T>::multiply_projection(const product_sums<T>& products, int64_t count, const hominy_tensor& out) {
-  const int64_t kept_row = shape.kept_gates * shape.padded, tasks = minimum_of<int64_t>(16, parts_of(count, 64));
-  const int64_t first_row = products.measures ? 0 : rows.first[low] - again.gates_first;
-  parallel_for(products.measures ? 0 : tasks, [&](int64_t task) {
-    const share mine(count, tasks, task);
-    const exact_rows<T> to{reinterpret_cast<char*>(unprojected), shape.units * int64_t(sizeof(T)), sizeof(T)};
-    for (int64_t r = mine.first; r < mine.first + mine.count; ++r)
-      for (int64_t j = 0; j < shape.units; j += lanes<T>) {
-        const vec<T> o = load(again.gates + (first_row + r) * kept_row + 3 * shape.padded + j);
-        const vec<T> c = load(again.cells + (first_row + r) * shape.padded + j);
-        to.put(r, j, o * out_function<T, false>(functions, c), shape.units - j);
-      }
-  });
-  const hominy_tensor h_gradients = contiguous_of(middle, count, shape.state, middle_row),
-                      h = contiguous_of(unprojected, count, shape.units, shape.units);
-  products.multiply(transposed(h_gradients), h, out);
-}
-
-// out (3, units): i and f look at c', o at c.
-template <class T>
-void backward_walk<T>::sum_peepholes(const product_sums<T>& products, const hominy_tensor& out) {
-  constexpr int64_t size = sizeof(T);
-  parallel_for(products.measures ? 0 : parts_of(shape.units, lanes<T>), [&](int64_t vector) {
-    const int64_t j = vector * lanes<T>, count = shape.units - j;
-    vec<T> sums[3] = {};
-    for (int64_t t = low; t < high; ++t) {
-      const int64_t s = again.time_of(t), known = again.active(s - 1);
-      const padded_rows<const T> before = cells_before(s, 0, j);
-      for (int64_t b = 0; b < rows.active(t); ++b) {
-        const exact_rows<T> here{reinterpret_cast<char*>(d + block_of(t, b) * d_row + j), 0, size};
-        const vec<T> c_before = load(b < known ? before.at(b, 0) : c_start + b * shape.padded + j);
-        sums[0] += here.get(0, 0, count) * c_before;
-        sums[1] += here.get(0, shape.units, count) * c_before;
-        sums[2] += here.get(0, 3 * shape.units, count) *
-                   load(again.cells + (rows.first[t] + b - again.gates_first) * shape.padded + j);
-      }
-    }
-    for (int g = 0; g < 3; ++g) {
-      const exact_rows<T> to{static_cast<char*>(out.data) + g * out.strides[0], 0, out.strides[1]};
-      to.put(0, j, products.adds ? to.get(0, j, count) + sums[g] : sums[g], count);
-    }
-  });
-}
-
-// The gradients of the weights, and of the block's x.
-template <class T>
-HOMINY_SMALL void backward_walk<T>::multiply_all(const product_sums<T>& products, int64_t count, const hominy_tensor* x_gradient,
-                                    bool adds_to_x) {
-  const int64_t units = shape.units;
-  const bool turned = rotated != nullptr;  // d_n stands first
-  const hominy_tensor all = contiguous_of(d, count, d_row, d_row);
-  const hominy_tensor of_x = columns_of(all, 0, shape.gates * units), of_h = columns_of(all, through_h, shape.gates * units);
-  const hominy_tensor h = contiguous_of(h_before, count, shape.state, shape.state);
-  const hominy_tensor x =
-      gathers_x ? contiguous_of(x_rows, count, shape.input, shape.input)
-                : tensor_of<T>(products.measures ? nullptr : again.x.at(rows, low, 0), count, shape.input,
-                               again.x.row_stride(shape.batch), again.x.element);
-  const auto sum_into = [&](const hominy_tensor* list, const hominy_tensor& columns, bool turn) {
-    if (!list) return;
-    if (!turn) return products.sum_rows(columns, *list);
-    products.sum_rows(columns_of(columns, units, 2 * units), rows_of(*list, 0, 2 * units));
-    products.sum_rows(columns_of(columns, 0, units), rows_of(*list, 2 * units, units));
-  };
-  sum_into(gradients.b_ih, of_x, turned);
-  sum_into(gradients.b_hh, of_h, false);
-  if (gradients.w_ih && turned) {
-    products.multiply(transposed(columns_of(of_x, units, 2 * units)), x, rows_of(*gradients.w_ih, 0, 2 * units));
-    products.multiply(transposed(columns_of(of_x, 0, units)), x, rows_of(*gradients.w_ih, 2 * units, units));
-  } else if (gradients.w_ih) {
-    products.multiply(transposed(of_x), x, *gradients.w_ih);
-  }
-  if (gradients.w_hh && shape.reset_before) {
-    products.multiply(transposed(columns_of(of_h, 0, 2 * units)), h, rows_of(*gradients.w_hh, 0, 2 * units));
-    products.multiply(transposed(columns_of(of_h, 2 * units, units)), contiguous_of(middle, count, units, middle_row),
-                      rows_of(*gradients.w_hh, 2 * units, units));
-  } else if (gradients.w_hh) {
-    products.multiply(transposed(of_h), h, *gradients.w_hh);
-  }
-  if (gradients.w_hr) multiply_projection(products, count, *gradients.w_hr);
-  if (gradients.peephole) sum_peepholes(products, *gradients.peephole);
-  if (!x_gradient || count == 0 || shape.input == 0) return;
-
-  hominy_tensor w = *direction.w_ih;
-  if (turned) {
-    const hominy_tensor to = contiguous_of(rotated, 3 * units, shape.input, shape.input);
-    const hominy_tensor n_rows = rows_of(to, 0, units), others = rows_of(to, units, 2 * units);
-    const hominy_tensor from_n = rows_of(w, 2 * units, units), from_others = rows_of(w, 0, 2 * units);
-    if (!products.measures) {
-      copy(&from_n, &n_rows);
-      copy(&from_others, &others);
-    }
-    w = to;
-  }
-  const hominy_tensor product = contiguous_of(products.sums, count, shape.input, shape.input);
-  if (products.measures) return products.multiply(of_x, w, product, false);
-  const sequence to = describe_sequence(x_gradient);
-  if (to.in_packed_order(shape.batch, shape.rows == shape.steps * shape.batch)) {
-    const hominy_tensor out = tensor_of<T>(to.at(rows, low, 0), count, shape.input, to.row_stride(shape.batch), to.element);
-    return products.multiply(of_x, w, out, adds_to_x);
-  }
-  products.multiply(of_x, w, product, false);
+HOMINY_SMALL void backward_walk<T>::sum_peepholes() {
   for (int64_t t = low; t < high; ++t) {
-    const hominy_tensor from = rows_of(product, block_of(t, 0), rows.active(t)),
-                        out = tensor_of<T>(to.at(rows, t, 0), rows.active(t), shape.input, to.row, to.element);
-    if (adds_to_x)
-      binary(HOMINY_BINARY_add, &out, &from, 0, 0, &out);
-    else
-      copy(&from, &out);
+    const int64_t s = again.time_of(t), known = again.active(s - 1);
+    const padded_rows<const T> before = cells_before(s, 0, 0);
+    for (int64_t b = 0; b < rows.active(t); ++b) {
+      const exact_rows<T> here{reinterpret_cast<char*>(d + block_of(t, b) * d_row), 0, sizeof(T)};
+      const T* const c = again.cells + (rows.first[t] + b - again.gates_first) * shape.padded;
+      const T* const c_before = b < known ? before.at(b, 0) : c_start + b * shape.padded;
+      for (int64_t g = 0; g < 3; ++g)
+        for (int64_t j = 0; j < shape.units; j += lanes<T>) {
+          T* const sum = of_peephole + g * shape.padded + j;
+          const vec<T> of_gate = here.get(0, (g < 2 ? g : 3) * shape.units + j, shape.units - j);
+          store(sum, load(sum) + of_gate * load((g < 2 ? c_before : c) + j));
+        }
+    }
   }
+}
+
+// The block's share of the weights' gradients.
+template <class T>
+HOMINY_SMALL void backward_walk<T>::add_weights() {
+  const int64_t units = shape.units, count = x_rows.rows;
+  if (gradients.w_ih) add_outer_products(d, d_row, gate_rows, x_rows, of_input);
+  if (gradients.w_hh) {
+    const bool gru = shape.cell == HOMINY_CELL_GRU;
+    add_outer_products(d, d_row, gru ? 2 * units : gate_rows, h_before, of_recurrent);
+    if (gru)
+      add_outer_products(d + (shape.reset_before ? 2 : 3) * units, d_row, units, shape.reset_before ? middle : h_before,
+                         of_recurrent + 2 * units * h_before.padded);
+  }
+  if (gradients.b_ih || gradients.b_hh) {
+    const int64_t columns = round_up(d_gates * units, lanes<T>), panel = 4 * lanes<T>;
+    parallel_for(parts_of(columns, panel), [&](int64_t task) {
+      for (int64_t j = task * panel; j < minimum_of(columns, (task + 1) * panel); j += lanes<T>)
+        for (int64_t r0 = 0; r0 < count; r0 += added_rows) {
+          vec<T> sum{};
+          for (int64_t r = r0; r < minimum_of(count, r0 + added_rows); ++r) sum += load(d + r * d_row + j);
+          store(of_bias + j, load(of_bias + j) + sum);
+        }
+    });
+  }
+  if (gradients.peephole) sum_peepholes();
+  if (!gradients.w_hr) return;
+  const int64_t first_row = rows.first[low] - again.gates_first, kept_row = shape.kept_gates * shape.padded;
+  for (int64_t r = 0; r < count; ++r)
+    for (int64_t j = 0; j < shape.padded; j += lanes<T>) {
+      const vec<T> o = load(again.gates + (first_row + r) * kept_row + 3 * shape.padded + j);
+      const vec<T> c = load(again.cells + (first_row + r) * shape.padded + j);
+      store(middle.at(j / block_units<T>, r) + j % block_units<T>, o * out_function<T, false>(functions, c));
+    }
+  add_outer_products(projected, projected_row, shape.state, middle, of_projection);
+}
+
+// The gradient of the block's x.
+template <class T>
+void backward_walk<T>::multiply_x(const sequence& out, bool adds) {
+  constexpr int64_t size = sizeof(T);
+  if (x_rows.rows == 0) return;
+  const row_panels panels(x_rows.rows);
+  const int64_t blocks = parts_of(x_rows.padded, block_units<T>);
+  const int64_t tasks = num_threads() == 1 ? 1 : tasks_for(double(x_rows.rows) * double(x_rows.padded) * double(gate_rows), blocks * panels.count);
+  for_tiles(tasks, panels.count, blocks, [&](int64_t panel, int64_t block) {
+    alignas(64) T sums[max_tile_rows * block_units<T>];
+    alignas(64) const T zeros[block_units<T>] = {};
+    const int64_t first = block * block_units<T>, width = x_rows.width(block), r0 = panels.begin(panel);
+    multiply_strip<T>(panels.rows(panel), width, gate_rows, reinterpret_cast<const char*>(d + r0 * d_row), d_row * size,
+                      size, strip_of<T>(input, x_rows.padded, 1, gate_rows, block, 0), true, zeros, 0, sums, width);
+    int64_t t = low;
+    for (int64_t r = 0; r < panels.rows(panel); ++r) {
+      const int64_t row = rows.first[low] + r0 + r;
+      if (rows.first[t + 1] <= row) {  // the step of this row: the last that begins at it or before
+        int64_t above = high;
+        while (above - t > 1) (rows.first[(t + above) / 2] <= row ? t : above) = (t + above) / 2;
+      }
+      const exact_rows<T> to{out.at(rows, t, row - rows.first[t]) + first * out.element, 0, out.element};
+      for (int64_t j = 0; j < width; j += lanes<T>) {
+        const int64_t count = shape.input - first - j;
+        vec<T> v = load(sums + r * width + j);
+        if (adds) v += to.get(0, j, count);
+        to.put(0, j, v, count);
+      }
+    }
+  });
 }
 
 // ---- The call -------------------------------------------------------------------------------------------------------
@@ -573,46 +521,6 @@ HOMINY_SMALL void fill_zero(const hominy_tensor& t) {
   copy(&source, &t);
 }
 
-// Rows of steps [begin, end) of time.
-HOMINY_SMALL int64_t rows_between(const recurrent_shape& s, const hominy_tensor* lengths, int64_t begin, int64_t end) {
-  if (!lengths) return (end - begin) * s.batch;
-  int64_t rows = 0;
-  for (int64_t b = 0; b < s.batch; ++b) {
-    const int64_t length = load_scalar<int64_t>(static_cast<const char*>(lengths->data) + b * lengths->strides[0]);
-    rows += maximum_of<int64_t>(0, minimum_of(length, end) - begin);
-  }
-  return rows;
-}
-
-// Scratch memory of the largest product.
-template <class T>
-HOMINY_SMALL int64_t product_scratch(const recurrent_shape& s, const hominy_recurrent_direction* directions, const hominy_tensor* x,
-                        const hominy_tensor* lengths) {
-  const int64_t per = steps_in_block(s), gates = s.gates * s.units;
-  const product_sums<T> products{false, true, nullptr, nullptr, 0};
-  const hominy_tensor w_ih = contiguous_of<T>(nullptr, gates, s.input, s.input),
-                      w_hh = contiguous_of<T>(nullptr, gates, s.state, s.state),
-                      w_hr = contiguous_of<T>(nullptr, s.state, s.units, s.units);
-  hominy_recurrent_gradients all{};
-  all.w_ih = &w_ih;
-  all.w_hh = &w_hh;
-  if (s.projected) all.w_hr = &w_hr;
-  for (int i = 0; i < s.directions; ++i) {
-    arena nothing{nullptr, 0};
-    const cell_functions<T> functions{};
-    backward_walk<T> walk(s, directions[i], all, functions, row_list{s.steps, nullptr}, x, nullptr, nothing);
-    const auto measure = [&](int64_t rows) { walk.multiply_all(products, rows, x, false); };
-    if (s.rows == 0) measure(0);
-    for (int64_t begin = 0; begin < s.steps; begin += per) {
-      const int64_t end = minimum_of(s.steps, begin + per), other = s.steps - end;  // of the reversed direction
-      if (!lengths && begin > 0 && end < s.steps) continue;
-      measure(directions[i].reverse ? rows_between(s, lengths, other, other + end - begin)
-                                    : rows_between(s, lengths, begin, end));
-    }
-  }
-  return products.scratch_size;
-}
-
 template <class T>
 HOMINY_SMALL hominy_status recurrent_backward_of(const hominy_recurrent* cell, const hominy_recurrent_direction* directions,
                                     const hominy_recurrent_gradients* gradients, const hominy_tensor* x,
@@ -635,16 +543,11 @@ HOMINY_SMALL hominy_status recurrent_backward_of(const hominy_recurrent* cell, c
     const int64_t expected = s.directions * s.kept() * int64_t(sizeof(T));
     if (expected > 0 && (!kept || kept_size != expected)) return HOMINY_BAD_VALUE;
   }
-  const int64_t per = steps_in_block(s), gates = s.gates * s.units;
+  const int64_t per = steps_in_block(s);
   const cell_functions<T> functions = make_functions<T>(cell);
-  product_sums<T> products{};
-  products.scratch_size = product_scratch<T>(s, directions, x, lengths);
   const auto with_layout = [&](char* base, auto body) {
     arena from{base, 0}, nowhere{nullptr, 0};
     int64_t* const first = from.take<int64_t>(s.steps + 1);
-    products.sums = from.take<T>(maximum_of(maximum_of(gates * maximum_of(s.input, s.state), s.state * s.units),
-                                            maximum_of(per * s.batch * s.input, gates)));
-    products.scratch = from.take<char>(products.scratch_size);
     const auto walk = [&](int i, arena& its) {
       T* const its_kept = kept ? static_cast<T*>(const_cast<void*>(kept)) + i * s.kept() : nullptr;
       return backward_walk<T>(s, directions[i], measures ? none : gradients[i], functions, row_list{s.steps, first}, x,
@@ -679,14 +582,12 @@ HOMINY_SMALL hominy_status recurrent_backward_of(const hominy_recurrent* cell, c
         for (int i = 0; i < s.directions; ++i) run(i);
       else
         parallel_for(s.directions * tasks.row_tasks, run);
-      for (int i = 0; i < s.directions; ++i)
-        walks[i].multiply_all(products, first[walks[i].high] - first[walks[i].low], x_gradient, adds || i > 0);
-      products.adds = true;
+      for (int i = 0; i < s.directions; ++i) {
+        walks[i].add_weights();
+        if (x_gradient) walks[i].multiply_x(describe_sequence(x_gradient), adds || i > 0);
+      }
     }
-    for (int i = 0; i < s.directions; ++i) {
-      if (s.rows == 0) walks[i].multiply_all(products, 0, nullptr, false);
-      walks[i].finish();
-    }
+    for (int i = 0; i < s.directions; ++i) walks[i].finish();
     return HOMINY_OK;
   });
 }

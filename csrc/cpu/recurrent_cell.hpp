@@ -289,17 +289,17 @@ struct backward_panel {
   int64_t gate;
   padded_rows<const T> cells_before, cells_start;  // c of the step before: of rows below `continuing`, and of the others
   int64_t continuing;
-  exact_rows<T> h_before;     // gru
+  padded_rows<const T> h_before;  // gru
   exact_rows<T> y;            // rnn: h itself
   padded_rows<T> c;           // gradient of c, carried on
   padded_rows<T> through;     // gru: what reaches h' other than by a product
-  exact_rows<T> d;            // results: gradients of the gates' arguments, gate g's at d_gate[g]
-  int64_t d_gate[4];          // bytes
-  exact_rows<T> middle;       // gru: r h'
+  exact_rows<T> d;            // results: gradients of the gates' arguments, gate after gate
+  int64_t d_gate;             // bytes from one to the next
+  padded_rows<T> middle;      // gru: r h'
   const T* peephole;
 
   void put(int g, int64_t r, int64_t j, vec<T> v) const {
-    exact_rows<T>{d.data + d_gate[g], d.row, d.element}.put(r, j, v, units - j);
+    exact_rows<T>{d.data + g * d_gate, d.row, d.element}.put(r, j, v, units - j);
   }
 };
 
@@ -344,7 +344,7 @@ void gru_backward(const backward_panel<T>& p, const cell_functions<T>& f) {
     const vec<T> dh = load(p.sums + r * p.sums_row + j);
     const vec<T> dn = dh * (1 - z) * slope_of_candidate<T, standard>(f, n);
     p.put(0, r, j, dn * recurrent * slope_of_gate<T, standard>(f, reset));
-    p.put(1, r, j, dh * (p.h_before.get(r, j, p.units - j) - n) * slope_of_gate<T, standard>(f, z));
+    p.put(1, r, j, dh * (load(p.h_before.at(r, j)) - n) * slope_of_gate<T, standard>(f, z));
     p.put(2, r, j, dn);
     p.put(3, r, j, dn * reset);
     store(p.through.at(r, j), dh * z);
@@ -357,7 +357,7 @@ void gru_backward_candidate(const backward_panel<T>& p, const cell_functions<T>&
   for_units<T>(p.rows, p.units, [&](int64_t r, int64_t j) {
     const T* kept = p.gates.at(r, j);
     const vec<T> z = load(kept + p.gate), n = load(kept + 2 * p.gate), dh = load(p.sums + r * p.sums_row + j);
-    p.put(1, r, j, dh * (p.h_before.get(r, j, p.units - j) - n) * gate_slope<T>(f.gate, z));
+    p.put(1, r, j, dh * (load(p.h_before.at(r, j)) - n) * gate_slope<T>(f.gate, z));
     p.put(2, r, j, dh * (1 - z) * gate_slope<T>(f.candidate, n));
     store(p.through.at(r, j), dh * z);
   });
@@ -365,10 +365,10 @@ void gru_backward_candidate(const backward_panel<T>& p, const cell_functions<T>&
 template <class T>
 void gru_backward_reset(const backward_panel<T>& p, const cell_functions<T>& f) {
   for_units<T>(p.rows, p.units, [&](int64_t r, int64_t j) {
-    const vec<T> reset = load(p.gates.at(r, j)), before = p.h_before.get(r, j, p.units - j);
+    const vec<T> reset = load(p.gates.at(r, j)), before = load(p.h_before.at(r, j));
     const vec<T> d = load(p.sums + r * p.sums_row + j);
     p.put(0, r, j, d * before * gate_slope<T>(f.gate, reset));
-    p.middle.put(r, j, reset * before, p.units - j);
+    store(p.middle.at(r, j), reset * before);
     store(p.through.at(r, j), load(p.through.at(r, j)) + d * reset);
   });
 }

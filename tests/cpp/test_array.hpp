@@ -19,11 +19,15 @@ enum class layout {
   ragged,           // rows one byte longer than their elements: each has another alignment
   negative,         // every stride negative
   broadcast_first,  // stride 0 in the first dimension
-  broadcast_last    // and in the last
+  broadcast_last,   // and in the last
+  // Of images (N, C, space...):
+  channels_last,        // second dimension fastest
+  channels_last_sliced  // the same as a part of more channels, and one byte off any alignment
 };
 inline const char* name_of(layout l) {
-  static const char* const names[] = {"contiguous", "misaligned", "transposed",      "strided",
-                                      "ragged",     "negative",   "broadcast first", "broadcast last"};
+  static const char* const names[] = {
+      "contiguous", "misaligned",      "transposed",     "strided",       "ragged",
+      "negative",   "broadcast first", "broadcast last", "channels last", "channels last, sliced"};
   return names[int(l)];
 }
 inline constexpr layout output_layouts[] = {layout::contiguous, layout::misaligned, layout::transposed,
@@ -59,9 +63,11 @@ class array {
     tensor_.dtype = dtype;
     tensor_.ndim = ndim;
 
+    const bool pixels = (kind == layout::channels_last || kind == layout::channels_last_sliced) && ndim > 2;
     int64_t step = kind == layout::strided ? 3 * item : item;
-    for (int i = 0; i < ndim; ++i) {
-      const int d = kind == layout::transposed ? i : ndim - 1 - i;
+    for (int i = 0; i < ndim; ++i) {  // from the fastest dimension to the slowest
+      int d = kind == layout::transposed ? i : ndim - 1 - i;
+      if (pixels && i < ndim - 1) d = i == 0 ? 1 : ndim - i;
       tensor_.shape[d] = shape_[d];
       tensor_.strides[d] = kind == layout::negative ? -step : step;
       if ((kind == layout::broadcast_first && d == 0) || (kind == layout::broadcast_last && d == ndim - 1))
@@ -70,6 +76,7 @@ class array {
         step *= shape_[d] > 1 ? shape_[d] : 1;
       if (i == 0 && kind == layout::strided) step += 2 * item;
       if (i == 0 && kind == layout::ragged) step += 1;
+      if (i == 0 && kind == layout::channels_last_sliced) step += item;
     }
 
     int64_t lowest = 0, highest = size_ > 0 ? item : 0;  // bytes relative to element 0
@@ -77,7 +84,7 @@ class array {
       const int64_t reach = (shape_[d] - 1) * tensor_.strides[d];
       (reach < 0 ? lowest : highest) += reach;
     }
-    const int64_t shift = kind == layout::misaligned ? 1 : 0;
+    const int64_t shift = kind == layout::misaligned || kind == layout::channels_last_sliced ? 1 : 0;
     // AddressSanitizer watches the ends itself, if nothing lies behind the last element.
     const int64_t guard = under_address_sanitizer ? 0 : 192;
     bytes_ = guard + shift + highest - lowest + guard;
@@ -90,7 +97,7 @@ class array {
       offsets_.push_back(offset);
       for (int64_t b = 0; b < item; ++b) is_guard_[size_t(data() + offset + b - memory_)] = false;
     });
-    memset(memory_, 0xa5, size_t(bytes_));
+    memset(memory_, guard_byte, size_t(bytes_));
     initial_.assign(memory_, memory_ + bytes_);
   }
   array(const array&) = delete;
@@ -142,12 +149,14 @@ class array {
   }
   bool guards_intact() const {
     for (int64_t b = 0; b < bytes_; ++b)
-      if (is_guard_[size_t(b)] && memory_[b] != 0xa5) return false;
+      if (is_guard_[size_t(b)] && memory_[b] != guard_byte) return false;
     return true;
   }
   bool untouched() const { return bytes_ == 0 || memcmp(memory_, initial_.data(), size_t(bytes_)) == 0; }
 
  private:
+  static constexpr unsigned char guard_byte = 0xff;  // a NaN, whatever the float: one that gets into a sum is seen
+
   template <class T>
   T read(int64_t i) const {
     T value;

@@ -36,6 +36,13 @@ from .numba_optimizer import (  # noqa: F401
     rmsprop_step,
     sgd_step,
 )
+from .numba_pool import (  # noqa: F401
+    gather_planes,
+    max_pool,
+    max_pool_backward,
+    resample,
+    scatter_planes,
+)
 
 Array = np.ndarray
 Axes = tuple[int, ...]

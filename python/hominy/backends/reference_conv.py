@@ -182,7 +182,7 @@ def conv_weight_gradient(
         rows = _grouped(_wide(grad), groups)
         g = rows.transpose(1, 2, 0, 3).reshape(groups, out, rows.shape[0] * rows.shape[3])
         total = np.zeros((groups, out, channels, *size), padded.dtype)
-        for tap, places in _taps(size, out_space, stride, dilation):
+        for tap, places in _taps(size, out_space, stride, dilation) if total.size else ():
             columns = _grouped(padded[places], groups).transpose(1, 0, 3, 2)
             total[tap] = g @ columns.reshape(groups, g.shape[2], channels)
         return total.reshape(groups * out, channels, *size).astype(x.dtype)

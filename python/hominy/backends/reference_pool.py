@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 Array = np.ndarray
+_EVERY_PLANE: tuple[Any, ...] = (slice(None), slice(None))
 
 __all__ = ["gather_planes", "max_pool", "max_pool_backward", "resample", "scatter_planes"]
 
@@ -70,8 +71,9 @@ def max_pool(x: Array, windows: Sequence[Any], index_bytes: int) -> tuple[Array,
             inside = np.ones(size, bool)
             for d, (k, (counts, *_)) in enumerate(zip(places, windows, strict=True)):
                 inside &= (k < counts).reshape(-1, *(1,) * (len(size) - 1 - d))
-            grid = np.ix_(*(np.where(k < w[0], row, 0) for k, row, w in zip(places, rows, windows, strict=True)))
-            here = x[(slice(None), slice(None), *grid)]
+            grid: Any = np.ix_(*(np.where(k < w[0], row, 0) for k, row, w in zip(places, rows, windows, strict=True)))
+            read = (*_EVERY_PLANE, *grid)
+            here = x[read]
             number = np.ravel_multi_index(grid, x.shape[2:]) if x.size else np.zeros(size, int)
             take = inside & ((here > best) | (here != here) | (index < 0))
             best, index = np.where(take, here, best), np.where(take, number, index)
@@ -89,10 +91,11 @@ def max_pool_backward(grad: Array, indices: Array, windows: Sequence[Any]) -> Ar
     with np.errstate(all="ignore"):
         for places in itertools.product(*(range(len(positions)) for _, positions, *_ in windows)):
             listed = [k < counts for k, (counts, *_) in zip(places, windows, strict=True)]
-            here = np.ix_(*(np.flatnonzero(each) for each in listed))
+            here: Any = np.ix_(*(np.flatnonzero(each) for each in listed))
             rows = (positions[k][each] for k, (_, positions, *_), each in zip(places, windows, listed, strict=True))
-            read = (slice(None), slice(None), *np.ix_(*rows))
-            total[(slice(None), slice(None), *here)] += np.where(indices[read] == number[here], grad[read], 0)
+            read = (*_EVERY_PLANE, *np.ix_(*rows))
+            written = (*_EVERY_PLANE, *here)
+            total[written] += np.where(indices[read] == number[here], grad[read], 0)
         return _in_order_of(indices, total.astype(grad.dtype))
 
 

@@ -11,6 +11,7 @@ Its pictures are bytes resized to 224 x 224, then (x - 127) / 128.
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from .. import nn
@@ -136,7 +137,7 @@ class EfficientNetLite(nn.Module):
         """The same function for inference, faster: of a model in evaluation mode, with weights of its own."""
         stem, head = FusedConv(self._conv_stem, self._bn0, "relu6"), FusedConv(self._conv_head, self._bn1, "relu6")
         blocks = [block.fused() for block in self._blocks]
-        return nn.Sequential(stem, *blocks, head, self._avg_pooling, nn.Flatten(), self._fc)
+        return nn.Sequential(stem, *blocks, head, self._avg_pooling, nn.Flatten(), copy.deepcopy(self._fc))
 
 
 def efficientnet_lite0(

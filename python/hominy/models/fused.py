@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from .. import nn
 from ..autograd import no_grad
@@ -20,7 +20,7 @@ class FusedConv(nn.Module):
     its results; the weight is packed by the first call of each shape. Nothing is recorded for gradients.
     """
 
-    def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d, activation: str = "none"):
+    def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d, activation: Literal["none", "relu", "relu6"] = "none"):
         super().__init__()
         self.conv = nn.utils.fuse_conv_bn_eval(conv, norm)
         self.activation = activation
@@ -41,8 +41,9 @@ class FusedConv(nn.Module):
         in_store = self.activation in ops._ACTIVATIONS
         rest = (*self._geometry_for(x), self.activation if in_store else "none", choice.forward, choice.exact)
         with no_grad():
-            out = self._prepared.conv((x, self.conv.weight, self.conv.bias, residual, *rest))
-            return out if in_store else getattr(nn.functional, self.activation)(out)
+            weight = self._prepared.checked("conv2d")
+            out = self._prepared.conv((x, weight, self.conv.bias, residual, *rest))
+            return out if in_store else out.clamp_(0.0, 6.0)  # relu6
 
 
 class FusedBlock(nn.Module):

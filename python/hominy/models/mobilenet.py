@@ -6,6 +6,7 @@ Sandler, Howard, Zhu, Zhmoginov and Chen, "MobileNetV2: Inverted Residuals and L
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from .. import nn
@@ -82,7 +83,7 @@ class MobileNetV2(nn.Module):
         first, *blocks, last = self.features
         ends = [FusedConv(layer[0], layer[1], "relu6") for layer in (first, last)]
         middle = [block.fused() for block in blocks]
-        return nn.Sequential(ends[0], *middle, ends[1], self.avgpool, nn.Flatten(), self.classifier[1])
+        return nn.Sequential(ends[0], *middle, ends[1], self.avgpool, nn.Flatten(), copy.deepcopy(self.classifier[1]))
 
 
 def mobilenet_v2(num_classes: int = 1000, weights: Any = None, dropout: float = 0.2) -> MobileNetV2:

@@ -7,6 +7,7 @@ its 3x3 convolution.
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from .. import nn
@@ -130,7 +131,7 @@ class ResNet(nn.Module):
         """The same function for inference, faster: of a model in evaluation mode, with weights of its own."""
         blocks = (block.fused() for layer in (self.layer1, self.layer2, self.layer3, self.layer4) for block in layer)
         stem = FusedConv(self.conv1, self.bn1, "relu")
-        return nn.Sequential(stem, self.maxpool, *blocks, self.avgpool, nn.Flatten(), self.fc)
+        return nn.Sequential(stem, self.maxpool, *blocks, self.avgpool, nn.Flatten(), copy.deepcopy(self.fc))
 
 
 def resnet18(num_classes: int = 1000, weights: Any = None) -> ResNet:

@@ -7,6 +7,8 @@ keep the indices of what they selected, by which their gradients are scattered a
 
 from __future__ import annotations
 
+import functools
+import math
 from typing import Any
 
 import numpy as np
@@ -104,7 +106,33 @@ def unbatched(result: Any, alone: bool) -> Any:
     return result.squeeze(0) if alone else result
 
 
-def _window_sizes(
+def _plain(value: Any) -> Any:
+    """An argument as a key: lists as tuples."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _windows(
+    name: str,
+    array: np.ndarray,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    ceil_mode: bool,
+    divide: str = "",
+    divisor: int = 0,
+) -> Windows:
+    """The windows of a pooling of array (N, C, *space), whose arguments are checked."""
+    space = array.shape[2:]
+    make = _sliding if max(space) <= 4096 else _sliding.__wrapped__
+    plain = _plain(kernel_size), _plain(stride), _plain(padding), _plain(dilation)
+    lists: Windows = make(name, space, *plain, bool(ceil_mode), divide, divisor)
+    require_countable(name, (*array.shape[:2], *lists.size), 8)
+    return lists
+
+
+@functools.lru_cache(256, typed=True)
+def _sliding(
     name: str,
     space: tuple[int, ...],
     kernel_size: Any,
@@ -112,12 +140,12 @@ def _window_sizes(
     padding: Any,
     dilation: Any,
     ceil_mode: bool,
-) -> tuple[tuple[int, ...], ...]:
-    """(size of the output, kernel, stride, padding, dilation), a number for each dimension."""
+    divide: str,
+    divisor: int,
+) -> Windows:
     dims = len(space)
     kernel = sizes(name, "kernel_size", kernel_size, dims)
-    absent = stride is None or (isinstance(stride, (tuple, list)) and not stride)
-    step = kernel if absent else sizes(name, "stride", stride, dims)
+    step = kernel if stride is None or stride == () else sizes(name, "stride", stride, dims)
     pad = sizes(name, "padding", padding, dims, 0)
     dilated = sizes(name, "dilation", dilation, dims)
     size = []
@@ -126,14 +154,22 @@ def _window_sizes(
         if pad[d] > reach // 2:
             expected = f"at most half of the kernel's reach, {reach} in dimension {d - dims}"
             raise ValueError(wrong(name, "padding", expected, pad[d]))
-        count = output_size(n, kernel[d], step[d], pad[d], dilated[d], bool(ceil_mode))
+        count = output_size(n, kernel[d], step[d], pad[d], dilated[d], ceil_mode)
         if count < 1:
             raise ValueError(
                 f"[{name}] kernel_size: expected a window that fits into the padded input's {n + 2 * pad[d]} elements "
                 f"in dimension {d - dims}, got one of {reach}"
             )
         size.append(count)
-    return tuple(size), kernel, step, pad, dilated
+    require_countable(name, size, 8)
+    lists = windows.sliding(space, tuple(size), kernel, step, pad, dilated, divide, divisor)
+    for d, each in enumerate(lists.lists):
+        if not each.counts.all():
+            raise ValueError(
+                f"[{name}] dilation: expected windows that each have an element of the input, got {dilated[d]} with "
+                f"kernel {kernel[d]} and padding {pad[d]} for {space[d]} elements"
+            )
+    return lists
 
 
 # --- maxima -----------------------------------------------------------------------------------------------------------
@@ -141,12 +177,11 @@ def _window_sizes(
 
 def _pooled_maxima(name: str, x: Any, alone: bool, lists: Windows, return_indices: bool) -> Any:
     array = x._array
-    require_countable(name, (*array.shape[:2], *lists.size), 8)
     index_bytes = 0
     if return_indices:
         index_bytes = 8
     elif x._requires_grad and is_grad_enabled():
-        index_bytes = array.itemsize if np.prod(lists.inputs, dtype=np.float64) <= windows.LARGEST else 8
+        index_bytes = array.itemsize if math.prod(lists.inputs) <= windows.LARGEST else 8
     out, indices = max_pool(x, lists, index_bytes)
     if return_indices:
         return unbatched(out, alone), unbatched(indices, alone)
@@ -165,16 +200,7 @@ def _max_pool(
     return_indices: bool,
 ) -> Any:
     x, alone = images(name, input, dims)
-    space = x._array.shape[2:]
-    size, kernel, step, pad, dilated = _window_sizes(name, space, kernel_size, stride, padding, dilation, ceil_mode)
-    require_countable(name, size, 8)
-    lists = windows.sliding(space, size, kernel, step, pad, dilated)
-    for d, each in enumerate(lists.lists):
-        if not each.counts.all():
-            raise ValueError(
-                f"[{name}] dilation: expected windows that each have an element of the input, got {dilated[d]} with "
-                f"kernel {kernel[d]} and padding {pad[d]} for {space[d]} elements"
-            )
+    lists = _windows(name, x._array, kernel_size, stride, padding, dilation, ceil_mode)
     return _pooled_maxima(name, x, alone, lists, return_indices)
 
 
@@ -190,9 +216,9 @@ def max_pool1d(
 ) -> Any:
     """The largest element of each window of input (N, C, L), or (C, L); NaN where there is one.
 
-    stride: None is kernel_size. padding: of -inf, at most half of the kernel's reach. ceil_mode: windows may go over the
-    end. return_indices: (out, indices); indices (int64) count the elements of the input's plane in C order, and of equal
-    elements the first is meant.
+    stride: None is kernel_size. padding: of -inf, at most half of the kernel's reach. ceil_mode: windows may go over
+    the end. return_indices: (out, indices); indices (int64) count the elements of the input's plane in C order, and of
+    equal elements the first is meant.
 
     Raises:
         ValueError: a window does not fit, sizes are not positive, padding is negative or too large.
@@ -287,7 +313,7 @@ def _adaptive_max_pool(name: str, dims: int, input: Any, output_size: Any, retur
     x, alone = images(name, input, dims)
     space = x._array.shape[2:]
     size = _adaptive_size(name, output_size, space)
-    require_countable(name, size, 8)
+    require_countable(name, (*x._array.shape[:2], *size), 8)
     return _pooled_maxima(name, x, alone, windows.adaptive(space, size, False), return_indices)
 
 
@@ -343,17 +369,12 @@ def _avg_pool(
     divisor_override: Any = None,
 ) -> Any:
     x, alone = images(name, input, dims)
-    array = x._array
-    space = array.shape[2:]
-    size, kernel, step, pad, ones = _window_sizes(name, space, kernel_size, stride, padding, 1, ceil_mode)
-    require_countable(name, (*array.shape[:2], *size), 8)
-    if divisor_override is None:
-        lists = windows.sliding(space, size, kernel, step, pad, ones, "padded" if count_include_pad else "inside")
-    else:
-        divisor = divisor_override.__index__() if hasattr(divisor_override, "__index__") else 0
+    divide, divisor = "padded" if count_include_pad else "inside", 0
+    if divisor_override is not None:
+        divide, divisor = "divisor", divisor_override.__index__() if hasattr(divisor_override, "__index__") else 0
         if divisor == 0:
             raise ValueError(wrong(name, "divisor_override", "an integer other than 0", divisor_override))
-        lists = windows.sliding(space, size, kernel, step, pad, ones, "divisor", divisor)
+    lists = _windows(name, x._array, kernel_size, stride, padding, 1, ceil_mode, divide, divisor)
     return unbatched(resample(x, lists), alone)
 
 
@@ -444,7 +465,7 @@ def adaptive_avg_pool3d(input: Any, output_size: Any) -> Any:
 
 def _lp_pool(name: str, dims: int, input: Any, norm_type: Any, kernel_size: Any, stride: Any, ceil_mode: bool) -> Any:
     p = scalar(name, "norm_type", norm_type)
-    count = float(np.prod(sizes(name, "kernel_size", kernel_size, dims), dtype=np.float64))
+    count = float(math.prod(sizes(name, "kernel_size", kernel_size, dims)))
     mean = _avg_pool(name, dims, as_tensor(name, "input", input) ** p, kernel_size, stride, 0, ceil_mode, True)
     # As PyTorch: of a negative sum (an odd p) the positive part, 0.
     return (mean.sign() * REGISTRY["relu"](mean.abs()) * count) ** (1.0 / p)

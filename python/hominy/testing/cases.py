@@ -39,6 +39,7 @@ from .case import (
 from .conv_cases import CONVS
 from .layer_cases import LAYERS
 from .optimizer_cases import OPTIMIZERS
+from .pool_cases import POOLING
 
 __all__ = ["CASES", "Case", "assert_within", "draw", "find", "tape", "unit_roundoff"]
 
@@ -590,6 +591,7 @@ _MATMUL = [
 
 CASES: tuple[Case, ...] = (
     *_UNARY, *_BINARY, *_BACKWARD, *_SELECTION, *_REDUCTIONS, *_SOFTMAX, *_MATMUL, *OPTIMIZERS, *LAYERS, *CONVS,
+    *POOLING,
 )  # fmt: skip
 
 
