@@ -156,7 +156,7 @@ def _packed(work: Work, arrays: tuple[Array, ...]) -> Call | None:
             return work.call(hominy.nn.functional, x, prepared, bias)
 
     forward()
-    return forward if prepared._forms else None
+    return forward if len(prepared) else None
 
 
 def _exact(call: Call) -> Call:
@@ -347,12 +347,12 @@ def measure(work: Work, batch: int, threads: int, backward: bool, rounds: int) -
         made["copy"] = copy
     with Disturbance() as disturbance:
         times = paired_times(made, rounds=rounds)
-    algorithm = "product"
-    if not work.transposed:
-        x, weight, _ = work.arrays(batch)
-        geometry = {"stride": work.stride, "padding": work.padding, "groups": work.groups}
-        chosen = [backends.conv_algorithm(a, w, **geometry) for a, w in ((x, weight), (channels_last(x), weight))]
-        algorithm = chosen[0] if chosen[0] == chosen[1] else "; ".join(chosen)
+    x, weight, _ = work.arrays(batch)
+    geometry: dict[str, Any] = {"stride": work.stride, "padding": work.padding, "groups": work.groups}
+    if work.transposed:  # the input gradient of a convolution of its result
+        x, geometry["direction"] = _results(made["hominy NCHW"])[0], "input_gradient"
+    chosen = [backends.conv_algorithm(a, weight, **geometry) for a in (x, channels_last(x))]
+    algorithm = chosen[0] if chosen[0] == chosen[1] else "; ".join(chosen)
     facts = {"algorithm": algorithm, "taken": disturbance.cores, "passes": 3 if backward else 1}
     return summarise(work, batch, threads, times, facts), times
 

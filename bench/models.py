@@ -35,7 +35,7 @@ class Work(NamedTuple):
 
     @property
     def label(self) -> str:
-        return f"{self.model}, {'training, ' if self.training else ''}{self.batch} x {self.side}²"
+        return f"{self.model}, {'training, ' if self.training else ''}{self.batch} at {self.side}"
 
 
 WORKS = (
@@ -169,7 +169,7 @@ def memory(contender: str, work: Work) -> int:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
-    parser.add_argument("--only", nargs="+", metavar="WORD", help="works whose names have one: resnet18 training 8")
+    parser.add_argument("--only", nargs="+", metavar="WORD", help="works whose names have all: resnet18 8 224")
     parser.add_argument("--threads", default="1,2", help="thread counts, as 1,2 (the default)")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--no-memory", action="store_true", help="times alone")
@@ -178,8 +178,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure and print; the exit status."""
-    words = arguments.only or [""]
-    works = [work for work in WORKS if any(word in work.label.replace(",", "").split() or not word for word in words)]
+    words = arguments.only or []
+    works = [work for work in WORKS if all(word in work.label.replace(",", "").split() for word in words)]
     lines, collected = [], {}
     for work in works:
         made = calls(work)

@@ -167,6 +167,11 @@ VALUE_TERMS = {
         TRIGAMMA * float(torch.polygamma(1, sample.input.detach()).abs().max()) if sample.args[0] == 1 else 0.0
     ),
     "log_softmax": lambda sample: 2.0,
+    # Positions are rounded, and with them weights, whose sum cancels.
+    **dict.fromkeys(
+        ("nn.functional.interpolate", "nn.functional.upsample_bilinear"),
+        lambda sample: float(sample.input.detach().abs().max()) if sample.input.numel() else 0.0,
+    ),
     "nn.functional.cross_entropy": lambda sample: 2.0,
     "nn.functional.binary_cross_entropy_with_logits": logits_terms,
 }

@@ -17,6 +17,7 @@ void bind_reductions(py::module_& m);
 void bind_products(py::module_& m);
 void bind_convolutions(py::module_& m);
 void bind_layers(py::module_& m);
+void bind_recurrent(py::module_& m);
 void bind_optimizers(py::module_& m);
 void bind_pooling(py::module_& m);
 

@@ -64,11 +64,16 @@ struct geometry {
   }
 };
 
+// As backends/reference_conv.py: what is in C order, too, or cannot be told apart counts as C order.
 bool lies_channels_last(const hominy_tensor& t) {
   if (is_c_contiguous(t) || t.shape[1] == 1) return false;
-  for (int d = 0; d < t.ndim; ++d)
-    if (d != 1 && t.shape[d] > 1 && std::abs(t.strides[d]) < std::abs(t.strides[1])) return false;
-  return true;
+  bool spacious = false;
+  for (int d = 2; d < t.ndim; ++d) {
+    if (t.shape[d] <= 1) continue;
+    if (std::abs(t.strides[d]) <= std::abs(t.strides[1])) return false;
+    spacious = true;
+  }
+  return spacious;
 }
 
 // An array of t's shape, its channels innermost or in C order; fills in t.
@@ -129,14 +134,14 @@ void require_weight(const geometry& g, const hominy_tensor& weight, int64_t chan
   g.require_space("weight", weight);
   const int64_t expected = transposed ? weight.shape[0] : weight.shape[1] * g.groups;
   if (channels != expected || weight.shape[0] % g.groups != 0)
-    raise_value(g.op, "weight", "channels to follow " + std::to_string(channels) + " in " + std::to_string(g.groups) +
-                                    " groups", shape_text(weight));
+    raise_value(g.op, "weight",
+                "channels to follow " + std::to_string(channels) + " in " + std::to_string(g.groups) + " groups",
+                shape_text(weight));
 }
 
 py::object run_conv(py::handle x_array, py::handle weight_array, py::handle bias_array, py::handle residual_array,
                     const sizes& stride, const pairs& padding, const sizes& dilation, int64_t groups,
-                    const std::string& activation, const std::string& algorithm, bool exact,
-                    py::handle packed_array) {
+                    const std::string& activation, const std::string& algorithm, bool exact, py::handle packed_array) {
   return declining([&]() -> py::object {
     const char* op = "conv";
     const hominy_tensor x = describe_floating(op, "input", x_array);
@@ -197,13 +202,13 @@ py::object run_input_gradient(py::handle gradient_array, py::handle weight_array
 
 py::object run_weight_gradient(py::handle gradient_array, py::handle x_array, const sizes& size, const sizes& stride,
                                const pairs& padding, const sizes& dilation, int64_t groups,
-                               const std::string& algorithm) {
+                               const std::string& algorithm, bool exact) {
   return declining([&]() -> py::object {
     const char* op = "conv_weight_gradient";
     const hominy_tensor gradient = describe_floating(op, "grad", gradient_array);
     const hominy_tensor x = describe_floating(op, "input", x_array);
     decline_mixed_dtypes(gradient, x);
-    const geometry g(op, stride, padding, dilation, groups, algorithm, false);
+    const geometry g(op, stride, padding, dilation, groups, algorithm, exact);
     g.require_space("grad", gradient);
     g.require_space("input", x);
     if (size.size() != stride.size())
@@ -230,7 +235,8 @@ py::object run_pack(py::handle weight_array, const sizes& x_shape, bool channels
     const char* op = "conv_pack";
     const hominy_tensor weight = describe_floating(op, "weight", weight_array);
     const geometry g(op, stride, padding, dilation, groups, algorithm, exact);
-    if (x_shape.size() != stride.size() + 2) raise_value(op, "x_shape", "(N, C, *space)", std::to_string(x_shape.size()));
+    if (x_shape.size() != stride.size() + 2)
+      raise_value(op, "x_shape", "(N, C, *space)", std::to_string(x_shape.size()));
     require_weight(g, weight, x_shape[1], false);
     const hominy_tensor x = shaped(weight.dtype, x_shape, channels_last);
     sizes out_shape = x_shape;
@@ -278,11 +284,12 @@ void bind_convolutions(py::module_& m) {
   m.def("conv", run_conv, py::arg("x"), py::arg("weight"), py::arg("bias"), py::arg("residual"), py::arg("stride"),
         py::arg("padding"), py::arg("dilation"), py::arg("groups"), py::arg("activation") = "none",
         py::arg("algorithm") = "auto", py::arg("exact") = false, py::arg("packed") = py::none());
-  m.def("conv_input_gradient", run_input_gradient, py::arg("grad"), py::arg("weight"), py::arg("bias"),
-        py::arg("size"), py::arg("stride"), py::arg("padding"), py::arg("dilation"), py::arg("groups"),
-        py::arg("algorithm") = "auto", py::arg("exact") = false);
+  m.def("conv_input_gradient", run_input_gradient, py::arg("grad"), py::arg("weight"), py::arg("bias"), py::arg("size"),
+        py::arg("stride"), py::arg("padding"), py::arg("dilation"), py::arg("groups"), py::arg("algorithm") = "auto",
+        py::arg("exact") = false);
   m.def("conv_weight_gradient", run_weight_gradient, py::arg("grad"), py::arg("x"), py::arg("size"), py::arg("stride"),
-        py::arg("padding"), py::arg("dilation"), py::arg("groups"), py::arg("algorithm") = "auto");
+        py::arg("padding"), py::arg("dilation"), py::arg("groups"), py::arg("algorithm") = "auto",
+        py::arg("exact") = false);
   m.def("conv_pack", run_pack, py::arg("weight"), py::arg("x_shape"), py::arg("channels_last"), py::arg("stride"),
         py::arg("padding"), py::arg("dilation"), py::arg("groups"), py::arg("algorithm") = "auto",
         py::arg("exact") = false);

@@ -33,6 +33,7 @@ PYBIND11_MODULE(_native, m) {
   bind_products(m);
   bind_convolutions(m);
   bind_layers(m);
+  bind_recurrent(m);
   bind_optimizers(m);
   bind_pooling(m);
 

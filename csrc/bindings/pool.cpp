@@ -4,8 +4,8 @@
 namespace hominy {
 namespace {
 
-// (counts, positions, weights, divisors) for each dimension of space, as hominy_windows; dimensions that are missing, in
-// front, are of one position that reads the one input.
+// (counts, positions, weights, divisors) for each dimension of space, as hominy_windows; dimensions that are missing,
+// in front, are of one position that reads the one input.
 struct window_lists {
   hominy_windows windows[3];
   std::vector<py::object> keep;
@@ -144,8 +144,7 @@ py::object run_max_pool(py::handle x_array, py::handle axes, int64_t index_bytes
     hominy_tensor pooled, pooled_indices;
     py::object result = allocate_pooled(op, images, lists, images.dtype, pooled);
     if (index_bytes)
-      index_array =
-          allocate_pooled(op, images, lists, index_bytes == 4 ? HOMINY_INT32 : HOMINY_INT64, pooled_indices);
+      index_array = allocate_pooled(op, images, lists, index_bytes == 4 ? HOMINY_INT32 : HOMINY_INT64, pooled_indices);
     const hominy_tensor out = with_depth(pooled);
     const hominy_tensor indices = index_bytes ? with_depth(pooled_indices) : out;
     const int64_t bytes = kernels->max_pool_workspace_size(&x, lists.windows);
@@ -153,8 +152,8 @@ py::object run_max_pool(py::handle x_array, py::handle axes, int64_t index_bytes
     workspace scratch(bytes);
     {
       unlocked without_lock(element_count(x) + element_count(out) >= unlock_elements);
-      require_ok(op, kernels->max_pool(&x, lists.windows, &out, index_bytes ? &indices : nullptr, scratch.data(),
-                                       bytes));
+      require_ok(op,
+                 kernels->max_pool(&x, lists.windows, &out, index_bytes ? &indices : nullptr, scratch.data(), bytes));
     }
     return py::make_tuple(result, index_array);
   });
@@ -202,8 +201,7 @@ py::object run_max_pool_backward(py::handle gradient_array, py::handle index_arr
     workspace scratch(bytes);
     {
       unlocked without_lock(element_count(x) + element_count(out) >= unlock_elements);
-      require_ok(op,
-                 kernels->max_pool_backward(&x, &indices, lists.windows, &out, scratch.data(), bytes));
+      require_ok(op, kernels->max_pool_backward(&x, &indices, lists.windows, &out, scratch.data(), bytes));
     }
     return result;
   });

@@ -102,15 +102,14 @@ bool is_empty(const hominy_tensor* t) {
 // ---- The choice -----------------------------------------------------------------------------------------------------
 
 template <class T>
-bool computes(hominy_conv_algorithm algorithm, hominy_conv_direction direction, const problem& p) {
+bool computes(hominy_conv_algorithm algorithm, const problem& p) {
   switch (algorithm) {
     case HOMINY_CONV_AUTO:
     case HOMINY_CONV_PRODUCT: return true;
     case HOMINY_CONV_DEPTHWISE: return depthwise_computes<T>(p.shape, p.x, p.out);
     case HOMINY_CONV_GROUPED: return grouped_computes<T>(p.shape, p.x, p.out);
     case HOMINY_CONV_WINOGRAD2:
-    case HOMINY_CONV_WINOGRAD4:
-      return direction != HOMINY_CONV_WEIGHT_GRADIENT && winograd_computes<T>(p.shape, p.x, p.out);
+    case HOMINY_CONV_WINOGRAD4: return winograd_computes<T>(p.shape, p.x, p.out);
   }
   return false;
 }
@@ -122,20 +121,23 @@ template <class T>
 hominy_conv_algorithm choose(hominy_conv_direction direction, const problem& p, const hominy_conv& settings,
                              bool packed_ahead) {
   if (settings.algorithm != HOMINY_CONV_AUTO)
-    return computes<T>(settings.algorithm, direction, p) ? settings.algorithm : HOMINY_CONV_AUTO;
-  if (computes<T>(HOMINY_CONV_DEPTHWISE, direction, p)) return HOMINY_CONV_DEPTHWISE;
+    return computes<T>(settings.algorithm, p) ? settings.algorithm : HOMINY_CONV_AUTO;
+  if (computes<T>(HOMINY_CONV_DEPTHWISE, p)) return HOMINY_CONV_DEPTHWISE;
   const conv_shape& shape = p.shape;
   if (shape.groups > 1 && maximum_of(shape.in_channels, shape.out_channels) <= widest_group &&
-      computes<T>(HOMINY_CONV_GROUPED, direction, p))
+      computes<T>(HOMINY_CONV_GROUPED, p))
     return HOMINY_CONV_GROUPED;
-  if (settings.exact || !computes<T>(HOMINY_CONV_WINOGRAD2, direction, p)) return HOMINY_CONV_PRODUCT;
+  if (settings.exact || !computes<T>(HOMINY_CONV_WINOGRAD2, p)) return HOMINY_CONV_PRODUCT;
   const bool input_gradient = direction == HOMINY_CONV_INPUT_GRADIENT;
   hominy_conv_algorithm best = HOMINY_CONV_PRODUCT;
   double least =
       double(shape.batch) * double(volume(shape.out)) * double(shape.in_channels) * 9 * double(shape.out_channels);
   for (int tile = 2; tile <= 4; tile += 2) {
-    if (!winograd_bound_holds<T>(tile, input_gradient, shape)) continue;
-    const double cost = winograd_cost<T>(tile, input_gradient, shape, packed_ahead);
+    const bool weights = direction == HOMINY_CONV_WEIGHT_GRADIENT;
+    if (!(weights ? winograd_weight_bound_holds<T>(tile, shape) : winograd_bound_holds<T>(tile, input_gradient, shape)))
+      continue;
+    const double cost =
+        weights ? winograd_weight_cost<T>(tile, shape) : winograd_cost<T>(tile, input_gradient, shape, packed_ahead);
     if (cost >= least) continue;
     least = cost;
     best = tile == 2 ? HOMINY_CONV_WINOGRAD2 : HOMINY_CONV_WINOGRAD4;
@@ -192,6 +194,7 @@ int64_t scratch_size(hominy_conv_direction direction, const problem& p, hominy_c
     case HOMINY_CONV_WINOGRAD2:
     case HOMINY_CONV_WINOGRAD4: {
       const int tile = tile_of(algorithm);
+      if (direction == HOMINY_CONV_WEIGHT_GRADIENT) return winograd_weight_gradient_scratch<T>(tile, p.shape, threads);
       return winograd_scratch<T>(tile, back, p.shape, threads) +
              (packed ? 0 : round_up(winograd_weights_size<T>(tile, p.shape), 64));
     }
@@ -204,6 +207,8 @@ void compute(hominy_conv_direction direction, const problem& p, hominy_conv_algo
              const conv_store& store, char* scratch, int64_t size) {
   if (algorithm == HOMINY_CONV_WINOGRAD2 || algorithm == HOMINY_CONV_WINOGRAD4) {
     const int tile = tile_of(algorithm);
+    if (direction == HOMINY_CONV_WEIGHT_GRADIENT)
+      return winograd_weight_gradient<T>(tile, p.shape, p.out, p.x, p.weight, scratch, size);
     const bool back = direction == HOMINY_CONV_INPUT_GRADIENT;
     if (!packed) {
       winograd_pack_weights<T>(tile, back, p.shape, p.weight, scratch);
@@ -238,6 +243,13 @@ void compute(hominy_conv_direction direction, const problem& p, hominy_conv_algo
   }
 }
 
+// What a caller wrote as an enumerator: read as one, an unknown code would be undefined.
+template <class Enumeration>
+int32_t code_of(const Enumeration& enumerator) {
+  static_assert(sizeof(Enumeration) == sizeof(int32_t));
+  return *(const int32_t*)&enumerator;
+}
+
 // f(problem, algorithm, a value of the element type) of a call that is sound and has something to compute.
 template <class F>
 hominy_status with_problem(hominy_conv_direction direction, const hominy_tensor* x, const hominy_tensor* weight,
@@ -246,8 +258,8 @@ hominy_status with_problem(hominy_conv_direction direction, const hominy_tensor*
   const hominy_status status = read_problem(x, weight, out, settings, p);
   if (status != HOMINY_OK) return status;
   if (direction < HOMINY_CONV_FORWARD || direction > HOMINY_CONV_WEIGHT_GRADIENT ||
-      settings.algorithm < HOMINY_CONV_AUTO || settings.algorithm > HOMINY_CONV_WINOGRAD4 ||
-      settings.activation < HOMINY_ACTIVATION_NONE || settings.activation > HOMINY_ACTIVATION_SILU)
+      code_of(settings.algorithm) < HOMINY_CONV_AUTO || code_of(settings.algorithm) > HOMINY_CONV_WINOGRAD4 ||
+      code_of(settings.activation) < HOMINY_ACTIVATION_NONE || code_of(settings.activation) > HOMINY_ACTIVATION_SILU)
     return HOMINY_BAD_VALUE;
   const auto run = [&](auto element) {
     using T = decltype(element);
@@ -267,11 +279,10 @@ hominy_conv_algorithm conv_algorithm(hominy_conv_direction direction, const homi
                                      const hominy_tensor* weight, const hominy_tensor* out,
                                      const hominy_conv* settings) {
   hominy_conv_algorithm chosen = HOMINY_CONV_AUTO;
-  with_problem(direction, x, weight, out, *settings, false,
-               [&](const problem&, hominy_conv_algorithm algorithm, auto) {
-                 chosen = algorithm;
-                 return HOMINY_OK;
-               });
+  with_problem(direction, x, weight, out, *settings, false, [&](const problem&, hominy_conv_algorithm algorithm, auto) {
+    chosen = algorithm;
+    return HOMINY_OK;
+  });
   return chosen;
 }
 
@@ -302,7 +313,8 @@ int64_t conv_workspace_size(hominy_conv_direction direction, const hominy_tensor
   for (int packed = 0; packed < 2; packed++)
     with_problem(direction, x, weight, out, *settings, packed,
                  [&](const problem& p, hominy_conv_algorithm algorithm, auto element) {
-                   size = maximum_of(size, scratch_size<decltype(element)>(direction, p, algorithm, packed, num_threads()));
+                   size = maximum_of(size,
+                                     scratch_size<decltype(element)>(direction, p, algorithm, packed, num_threads()));
                    return HOMINY_OK;
                  });
   return size;
@@ -313,7 +325,6 @@ hominy_status conv(hominy_conv_direction direction, const hominy_tensor* x, cons
                    const void* packed, const hominy_conv* settings, void* workspace, int64_t workspace_size) {
   const hominy_tensor* result = direction == HOMINY_CONV_INPUT_GRADIENT ? x : out;
   conv_store store{};
-  store.activation = settings->activation;
   if (bias) {
     if (bias->dtype != out->dtype) return HOMINY_BAD_DTYPE;
     if (bias->ndim != 1 || result->ndim < 2 || bias->shape[0] != result->shape[1]) return HOMINY_BAD_SHAPE;
@@ -322,26 +333,27 @@ hominy_status conv(hominy_conv_direction direction, const hominy_tensor* x, cons
   }
   if (residual) {
     if (residual->dtype != out->dtype) return HOMINY_BAD_DTYPE;
-    if (residual->ndim != result->ndim) return HOMINY_BAD_SHAPE;
+    if (residual->ndim != result->ndim || result->ndim > HOMINY_MAX_NDIM) return HOMINY_BAD_SHAPE;
     for (int32_t d = 0; d < result->ndim; d++)
       if (residual->shape[d] != result->shape[d]) return HOMINY_BAD_SHAPE;
   }
-  return with_problem(
-      direction, x, weight, out, *settings, packed != nullptr,
-      [&](const problem& p, hominy_conv_algorithm algorithm, auto element) {
-        using T = decltype(element);
-        if (is_empty(direction == HOMINY_CONV_WEIGHT_GRADIENT ? weight : result)) return HOMINY_OK;
-        if (residual) store.residual = read_images(residual);
-        if (direction == HOMINY_CONV_WEIGHT_GRADIENT && (is_empty(x) || is_empty(out))) {
-          clear_weights<T>(p.shape, p.weight);
-          return HOMINY_OK;
-        }
-        // One thread's is enough: fewer workers take part where there is less than was asked for.
-        const int64_t least = scratch_size<T>(direction, p, algorithm, packed != nullptr, 1);
-        if (least > 0 && (!workspace || workspace_size < least)) return HOMINY_NO_WORKSPACE;
-        compute<T>(direction, p, algorithm, (const char*)packed, store, (char*)workspace, workspace_size);
-        return HOMINY_OK;
-      });
+  return with_problem(direction, x, weight, out, *settings, packed != nullptr,
+                      [&](const problem& p, hominy_conv_algorithm algorithm, auto element) {
+                        using T = decltype(element);
+                        if (is_empty(direction == HOMINY_CONV_WEIGHT_GRADIENT ? weight : result)) return HOMINY_OK;
+                        store.activation = settings->activation;
+                        if (residual) store.residual = read_images(residual);
+                        if (direction == HOMINY_CONV_WEIGHT_GRADIENT && (is_empty(x) || is_empty(out))) {
+                          clear_weights<T>(p.shape, p.weight);
+                          return HOMINY_OK;
+                        }
+                        // One thread's is enough: fewer workers take part where there is less than was asked for.
+                        const int64_t least = scratch_size<T>(direction, p, algorithm, packed != nullptr, 1);
+                        if (least > 0 && (!workspace || workspace_size < least)) return HOMINY_NO_WORKSPACE;
+                        compute<T>(direction, p, algorithm, (const char*)packed, store, (char*)workspace,
+                                   workspace_size);
+                        return HOMINY_OK;
+                      });
 }
 
 }  // namespace hominy::HOMINY_LEVEL

@@ -183,33 +183,40 @@ inline void transfer_neighbours(T* plane, T* image, Count count) {
     store_count(plane, load_count(plane, count) + load_count(image, count), count);
 }
 
-// `positions` x `channels` elements, at most a vector of each; channels of a position are neighbours.
-template <class T, transfer way, class Count>
-void transfer_square(T* plane, int64_t plane_stride, char* image, int64_t step, Count positions, Count channels) {
-  const auto within = [](int i, Count count) {
-    if constexpr (__is_same(Count, whole))
-      return true;
-    else
-      return i < count;
-  };
+// A vector of positions x a vector of channels; channels of a position are neighbours.
+template <class T, transfer way>
+__attribute__((noinline)) void transfer_square(T* plane, int64_t plane_stride, char* image, int64_t step) {
   vec<T> square[lanes<T>];
 #pragma GCC unroll 16
-  for (int i = 0; i < lanes<T>; ++i) {
-    if constexpr (way == transfer::store)
-      square[i] = within(i, channels) ? load_count(plane + i * plane_stride, positions) : vec<T>{};
-    else
-      square[i] = within(i, positions) ? load_count((const T*)(image + i * step), channels) : vec<T>{};
-  }
+  for (int i = 0; i < lanes<T>; ++i)
+    square[i] = load(way == transfer::store ? plane + i * plane_stride : (const T*)(image + i * step));
   transpose<T>(square);
 #pragma GCC unroll 16
   for (int i = 0; i < lanes<T>; ++i) {
     T* const row = plane + i * plane_stride;
-    if constexpr (way == transfer::store) {
-      if (within(i, positions)) store_count((T*)(image + i * step), square[i], channels);
-    } else if (within(i, channels)) {
-      if constexpr (way == transfer::add) square[i] += load_count(row, positions);
-      store_count(row, square[i], positions);
-    }
+    if constexpr (way == transfer::store)
+      store((T*)(image + i * step), square[i]);
+    else
+      store(row, way == transfer::add ? load(row) + square[i] : square[i]);
+  }
+}
+
+// Fewer than that of either.
+template <class T, transfer way>
+__attribute__((noinline)) void transfer_corner(T* plane, int64_t plane_stride, char* image, int64_t step,
+                                               int64_t positions, int64_t channels) {
+  T from[lanes<T> * lanes<T>], to[lanes<T> * lanes<T>];
+  constexpr bool out = way == transfer::store;
+  const int64_t rows = out ? channels : positions, columns = out ? positions : channels;
+  for (int64_t i = 0; i < rows; ++i)
+    store(from + i * lanes<T>, load_count(out ? plane + i * plane_stride : (const T*)(image + i * step), columns));
+  for (int64_t i = rows; i < lanes<T>; ++i) store(from + i * lanes<T>, vec<T>{});
+  transfer_square<T, transfer::load>(to, lanes<T>, reinterpret_cast<char*>(from), vector_bytes);
+  for (int64_t i = 0; i < columns; ++i) {
+    vec<T> v = load(to + i * lanes<T>);
+    T* const row = out ? (T*)(image + i * step) : plane + i * plane_stride;
+    if (way == transfer::add) v += load_count(row, rows);
+    store_count(row, v, rows);
   }
 }
 
@@ -229,9 +236,9 @@ void transfer_row(T* plane, int64_t plane_stride, char* image, int64_t channel_s
         T* const to = plane + c * plane_stride + i;
         char* const from = image + c * size + i * step;
         if (wide == lanes<T> && some == lanes<T>)
-          transfer_square<T, way>(to, plane_stride, from, step, whole{}, whole{});
+          transfer_square<T, way>(to, plane_stride, from, step);
         else
-          transfer_square<T, way>(to, plane_stride, from, step, some, wide);
+          transfer_corner<T, way>(to, plane_stride, from, step, some, wide);
       }
   } else {
     for (int64_t c = 0; c < channels; ++c, plane += plane_stride, image += channel_stride)

@@ -1,8 +1,9 @@
-// One convolution as every algorithm of it sees it: sizes, and where the operands lie. Space has three dimensions, depth,
-// height and width; one that a 1d or 2d convolution lacks is of size 1, in front.
+// One convolution as every algorithm of it sees it: sizes, and where the operands lie. Space has three dimensions,
+// depth, height and width; one that a 1d or 2d convolution lacks is of size 1, in front.
 //
 //   out[n, g O + o, p] = activation(bias[g O + o] + residual[n, g O + o, p]
-//                                   + sum over c, t of weight[g O + o, c, t] x[n, g C + c, p stride + t dilation - padding])
+//                                   + sum over c, t of weight[g O + o, c, t] x[n, g C + c, p stride + t dilation -
+//                                   padding])
 //
 // with g a group, C and O its channels, x zero outside its space. The input gradient runs the same sum backwards, from
 // images of out's shape to images of x's; the weight gradient goes from both to the weights.
@@ -14,7 +15,7 @@ namespace hominy::HOMINY_LEVEL {
 
 struct conv_shape {
   int64_t batch, groups;
-  int64_t in_channels, out_channels;  // C and O: of one group
+  int64_t in_channels, out_channels;                                     // C and O: of one group
   int64_t in[3], out[3], kernel[3], stride[3], dilation[3], padding[3];  // padding: before the first element
 };
 

@@ -1,7 +1,8 @@
 // The forward pass and the input gradient are one sampled product each, or one for every phase of the stride:
 //
 //   product_forward, product_input_gradient   say what is sampled
-//     run_product                             chooses the direction, deals blocks of positions x channels out to threads
+//     run_product                             chooses the direction, deals blocks of positions x channels out to
+//     threads
 //       multiply_across, multiply_down        one block: packs patches, walks over k, strips and panels
 //         run_tile                            one tile: where it starts from, the tile kernel, what is added at the end
 #include "conv_product.hpp"
@@ -18,12 +19,12 @@ template <class T>
 constexpr int64_t deepest_block = 2048 / sizeof(T);  // of k: a strip of it is 64 KB
 template <class T>
 constexpr int64_t strip_width = 2 * lanes<T>;
-constexpr int64_t strips_in_cache = 6;   // of patches, beside a panel of weights
-constexpr int64_t panels_in_cache = 12;  // of patches, beside a strip of weights
+constexpr int64_t strips_in_cache = 6;         // of patches, beside a panel of weights
+constexpr int64_t panels_in_cache = 12;        // of patches, beside a strip of weights
 constexpr int64_t rows_in_cache = 384 * 1024;  // bytes of image rows, beside a strip of weights
-constexpr int64_t shortest_run = 6;      // of positions that is worth rows of its own
-constexpr int64_t wanted_tasks = 8;      // a product is cut so far where it can be
-constexpr double least_task = 1 << 18;   // multiply-adds that repay handing a task to a thread
+constexpr int64_t shortest_run = 6;            // of positions that is worth rows of its own
+constexpr int64_t wanted_tasks = 8;            // a product is cut so far where it can be
+constexpr double least_task = 1 << 18;         // multiply-adds that repay handing a task to a thread
 
 // out[n, g channels + o, first + q step] = store(sum over k channel, tap of weight x sample), for every position q.
 struct sampled_product {
@@ -61,7 +62,8 @@ sampled_product forward_product(const conv_shape& shape, const conv_images& x, c
   p.out = out;
   p.store = store;
   for (int d = 0; d < 3; d++) {
-    p.from.axis[d] = {shape.out[d], shape.stride[d], shape.kernel[d], -shape.padding[d], shape.dilation[d], shape.in[d]};
+    p.from.axis[d] = {shape.out[d],      shape.stride[d],   shape.kernel[d],
+                      -shape.padding[d], shape.dilation[d], shape.in[d]};
     p.weight_tap[d] = weight.space[d];
     p.step[d] = 1;
   }
@@ -87,13 +89,17 @@ void for_phases(const conv_shape& shape, const conv_images& gradient, const conv
   p.store = store;
   const auto set_axis = [&](int d, int64_t phase) {
     const int64_t stride = shape.stride[d], dilation = shape.dilation[d];
-    const int64_t period = stride / greatest_common_divisor(stride, dilation);  // of the taps that a phase meets
+    const int64_t common = greatest_common_divisor(stride, dilation), period = stride / common;  // of taps in a phase
     int64_t tap = 0;
-    while (tap < minimum_of(period, shape.kernel[d]) && (phase + shape.padding[d] - tap * dilation) % stride != 0) tap++;
+    while (tap < minimum_of(period, shape.kernel[d]) && (phase + shape.padding[d] - tap * dilation) % stride != 0)
+      tap++;
     const int64_t taps = tap < minimum_of(period, shape.kernel[d]) ? parts_of(shape.kernel[d] - tap, period) : 0;
     const int64_t last = tap + (taps - 1) * period;  // taps run backwards, so that elements run forwards
-    p.from.axis[d] = {parts_of(shape.in[d] - phase, stride), 1, taps,
-                      taps ? (phase + shape.padding[d] - last * dilation) / stride : 0, period * dilation / stride,
+    p.from.axis[d] = {(shape.in[d] - phase - 1) / stride + 1,
+                      1,
+                      taps,
+                      taps ? (phase + shape.padding[d] - last * dilation) / stride : 0,
+                      dilation / common,
                       shape.out[d]};
     p.weight_tap[d] = -period * weight.space[d];
     p.first[d] = phase;
@@ -129,9 +135,9 @@ struct plan {
   int64_t depth, k_block;
   // A block of positions: so many, all of one row of the result where there are several blocks a row.
   int64_t positions, block_positions, blocks, blocks_a_row, channel_parts;
-  int64_t pieces, piece_length;                    // of a patch
-  int64_t pixel_pitch, row_pitch, run_pitch;       // in_rows: from one copied pixel, row, run of positions to the next
-  int64_t tasks, weights_size, task_scratch;       // bytes
+  int64_t pieces, piece_length;               // of a patch
+  int64_t pixel_pitch, row_pitch, run_pitch;  // in_rows: from one copied pixel, row, run of positions to the next
+  int64_t tasks, weights_size, task_scratch;  // bytes
 
   int64_t block_begin(int64_t block, int64_t row_length) const {
     if (blocks_a_row == 1) return block * block_positions;
@@ -246,7 +252,8 @@ plan make_plan(const sampled_product& x, bool packed) {
   }
   const int64_t position_tasks = how.blocks * x.groups;
   const int64_t channel_units = parts_of(x.channels, how.across ? max_tile_rows : strip_width<T>);
-  how.channel_parts = maximum_of<int64_t>(1, minimum_of(parts_of(channel_units, 2), wanted / maximum_of<int64_t>(position_tasks, 1)));
+  how.channel_parts =
+      maximum_of<int64_t>(1, minimum_of(parts_of(channel_units, 2), wanted / maximum_of<int64_t>(position_tasks, 1)));
   how.tasks = position_tasks * how.channel_parts;
   how.weights_size = round_up(how.weights_size, 64);
   how.task_scratch = round_up(how.task_scratch, 64);
@@ -422,9 +429,8 @@ struct block_positions {
 
 // x is one group's. channel_at, residual_channel: multiples of the images' channel strides.
 template <class T>
-void multiply_across(const sampled_product& x, const plan& how, const char* weights, int64_t weight_row,
-                     int64_t begin, int64_t positions, int64_t panel, int64_t panel_end, const panel_list& panels,
-                     char* scratch) {
+void multiply_across(const sampled_product& x, const plan& how, const char* weights, int64_t weight_row, int64_t begin,
+                     int64_t positions, int64_t panel, int64_t panel_end, const panel_list& panels, char* scratch) {
   constexpr int64_t size = sizeof(T), width = strip_width<T>;
   const block_positions block(x, begin, positions, false);
   const bool transposed = channels_together<T>(x.from.in) && !rows_together<T>(x.from.in);
@@ -468,14 +474,23 @@ void multiply_across(const sampled_product& x, const plan& how, const char* weig
       }
       for (int64_t j = 0; j < positions; j += width) {
         const int64_t columns = minimum_of(width, positions - j), vectors = parts_of(columns, lanes<T>);
-        const tile_frame<T> tile{rows, columns, vectors, k0 == 0, k0 + k == how.depth, dense[j / width], true,
-                                 initial, x.store.bias ? width * size : 0, x.out.channel, x.store.activation};
+        const tile_frame<T> tile{rows,
+                                 columns,
+                                 vectors,
+                                 k0 == 0,
+                                 k0 + k == how.depth,
+                                 dense[j / width],
+                                 true,
+                                 initial,
+                                 x.store.bias ? width * size : 0,
+                                 x.out.channel,
+                                 x.store.activation};
         const char* b = (const char*)(strips + j * k);
         run_tile<T>(tile, {x.out.data, row_at, block.out_at + j},
                     {x.store.residual.data, residual_row_at, block.residual_at + j},
                     [&](const char* start, int64_t start_row, char* c, int64_t c_row) {
-                      tiles<T>().by[vectors - 1][rows](k, a, a_row, size, b, vectors * vector_bytes, 0, start, start_row,
-                                                       c, c_row);
+                      tiles<T>().by[vectors - 1][rows](k, a, a_row, size, b, vectors * vector_bytes, 0, start,
+                                                       start_row, c, c_row);
                     });
       }
     }
@@ -565,7 +580,7 @@ void multiply_down(const sampled_product& x, const plan& how, const char* strips
     const int64_t length = how.source == patches::packed ? k : how.piece_length;
     for (int64_t j0 = channel; j0 < channel_end; j0 += strip_width<T>) {
       const int64_t columns = minimum_of(strip_width<T>, x.channels - j0), vectors = parts_of(columns, lanes<T>);
-      const char* b = strips + (j0 * how.depth + k0 * vectors * lanes<T>) * size;
+      const char* b = strips + (j0 * how.depth + k0 * vectors * lanes<T>)*size;
       alignas(64) T bias[strip_width<T>] = {};
       for (int64_t j = 0; j < columns; j++) {
         column_at[j] = (j0 + j) * x.out.channel;
@@ -574,8 +589,17 @@ void multiply_down(const sampled_product& x, const plan& how, const char* strips
       }
       for (int64_t r = 0; r < panel_count; r++) {
         const position_panel& panel = panels[r];
-        const tile_frame<T> tile{panel.rows, columns, vectors, k0 == 0, k0 + k == how.depth, x.out.channel == size,
-                                 even[r], bias, 0, x.step[2] * x.out.space[2], x.store.activation};
+        const tile_frame<T> tile{panel.rows,
+                                 columns,
+                                 vectors,
+                                 k0 == 0,
+                                 k0 + k == how.depth,
+                                 x.out.channel == size,
+                                 even[r],
+                                 bias,
+                                 0,
+                                 x.step[2] * x.out.space[2],
+                                 x.store.activation};
         run_tile<T>(tile, {x.out.data, block.out_at + panel.first, column_at},
                     {x.store.residual.data, block.residual_at + panel.first, residual_column_at},
                     [&](const char* start, int64_t start_row, char* c, int64_t c_row) {
@@ -628,7 +652,8 @@ void run_product(const sampled_product& x, const char* packed, char* scratch, in
       one.out.data += group * x.channels * x.out.channel;
       if (x.store.bias) one.store.bias += group * x.channels * x.store.bias_step;
       if (x.store.residual.data) one.store.residual.data += group * x.channels * x.store.residual.channel;
-      const int64_t low = channel_units * part / how.channel_parts, high = channel_units * (part + 1) / how.channel_parts;
+      const int64_t low = channel_units * part / how.channel_parts,
+                    high = channel_units * (part + 1) / how.channel_parts;
       char* const own = scratch + worker * how.task_scratch;
       if (how.across)
         multiply_across<T>(one, how, weights + group * weight_group, weight_row, begin, positions, low, high, panels,
@@ -675,13 +700,13 @@ void product_pack_weights(bool input_gradient, const conv_shape& shape, const co
 }
 
 template <class T>
-int64_t product_scratch(bool input_gradient, const conv_shape& shape, const conv_images& in,
-                        const conv_weights& weight, const conv_images& out, bool packed, int64_t threads) {
+int64_t product_scratch(bool input_gradient, const conv_shape& shape, const conv_images& in, const conv_weights& weight,
+                        const conv_images& out, bool packed, int64_t threads) {
   int64_t size = 0;
   for_products<T>(input_gradient, shape, in, weight, {}, out, [&](const sampled_product& x, int64_t) {
     const plan how = make_plan<T>(x, packed);
-    size = maximum_of(size, (packed && !how.across ? 0 : how.weights_size) +
-                                minimum_of(threads, how.tasks) * how.task_scratch);
+    size = maximum_of(
+        size, (packed && !how.across ? 0 : how.weights_size) + minimum_of(threads, how.tasks) * how.task_scratch);
   });
   return size;
 }
@@ -701,15 +726,15 @@ void product_input_gradient(const conv_shape& shape, const conv_images& gradient
   });
 }
 
-#define HOMINY_INSTANTIATE(T)                                                                                         \
-  template int64_t product_weights_size<T>(bool, const conv_shape&, const conv_images&, const conv_images&);          \
-  template void product_pack_weights<T>(bool, const conv_shape&, const conv_images&, const conv_weights&,             \
-                                        const conv_images&, char*);                                                   \
-  template int64_t product_scratch<T>(bool, const conv_shape&, const conv_images&, const conv_weights&,               \
-                                      const conv_images&, bool, int64_t);                                             \
-  template void product_forward<T>(const conv_shape&, const conv_images&, const conv_weights&, const char*,           \
-                                   const conv_store&, const conv_images&, char*, int64_t);                            \
-  template void product_input_gradient<T>(const conv_shape&, const conv_images&, const conv_weights&, const char*,    \
+#define HOMINY_INSTANTIATE(T)                                                                                      \
+  template int64_t product_weights_size<T>(bool, const conv_shape&, const conv_images&, const conv_images&);       \
+  template void product_pack_weights<T>(bool, const conv_shape&, const conv_images&, const conv_weights&,          \
+                                        const conv_images&, char*);                                                \
+  template int64_t product_scratch<T>(bool, const conv_shape&, const conv_images&, const conv_weights&,            \
+                                      const conv_images&, bool, int64_t);                                          \
+  template void product_forward<T>(const conv_shape&, const conv_images&, const conv_weights&, const char*,        \
+                                   const conv_store&, const conv_images&, char*, int64_t);                         \
+  template void product_input_gradient<T>(const conv_shape&, const conv_images&, const conv_weights&, const char*, \
                                           const conv_store&, const conv_images&, char*, int64_t);
 HOMINY_INSTANTIATE(float)
 HOMINY_INSTANTIATE(double)

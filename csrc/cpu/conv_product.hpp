@@ -26,8 +26,8 @@ void product_pack_weights(bool input_gradient, const conv_shape& shape, const co
                           const conv_weights& weight, const conv_images& out, char* packed);
 
 template <class T>
-int64_t product_scratch(bool input_gradient, const conv_shape& shape, const conv_images& in,
-                        const conv_weights& weight, const conv_images& out, bool packed, int64_t threads);
+int64_t product_scratch(bool input_gradient, const conv_shape& shape, const conv_images& in, const conv_weights& weight,
+                        const conv_images& out, bool packed, int64_t threads);
 // packed: from product_pack_weights, or NULL.
 template <class T>
 void product_forward(const conv_shape& shape, const conv_images& x, const conv_weights& weight, const char* packed,

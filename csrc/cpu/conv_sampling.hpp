@@ -1,5 +1,5 @@
-// How a convolution reads its images: at every position of the result, a patch of channels x taps. Two packers copy a few
-// patches at a time into the order in which a tile kernel reads them; the patches of a whole image never exist.
+// How a convolution reads its images: at every position of the result, a patch of channels x taps. Two packers copy a
+// few patches at a time into the order in which a tile kernel reads them; the patches of a whole image never exist.
 //
 //   pack_patch_columns  a patch a column, as NCHW has them: positions of a row are neighbours
 //   pack_patch_rows     a patch a row, as channels-last has them: channels of a position are neighbours
@@ -73,8 +73,8 @@ inline vec<T> every_second(vec<T> a, vec<T> b, index_list<l...>) {
 #endif
 }
 
-// How a vector's share of a row is read: element p + lane * stride for the lanes that are valid, 0 in the others, written
-// for the lanes that exist. Strides of one and of two elements have loads of their own.
+// How a vector's share of a row is read: element p + lane * stride for the lanes that are valid, 0 in the others,
+// written for the lanes that exist. Strides of one and of two elements have loads of their own.
 template <class T>
 struct row_piece {
   lane_range<T> near, far, written;  // of two vectors, one before the other, where the stride is two elements
@@ -124,8 +124,8 @@ struct valid_range {
 
 inline bool inside(int64_t i, int64_t extent) { return i >= 0 && i < extent; }
 
-// Rows [k0, k1) of the patches, in the order (channel, tap), as to[k - k0][position], rows `width` elements apart; columns
-// from `columns` on are not written.
+// Rows [k0, k1) of the patches, in the order (channel, tap), as to[k - k0][position], rows `width` elements apart;
+// columns from `columns` on are not written.
 template <class T>
 void pack_patch_columns(T* to, int64_t width, const sampling& from, const position_run* runs, int64_t run_count,
                         int64_t k0, int64_t k1) {
@@ -185,8 +185,7 @@ void pack_patch_columns_transposed(T* to, int64_t width, const sampling& from, c
             const int64_t i1 = run.q[1] * height.step + height.offset + t1 * height.offset_step;
             const int64_t begin = maximum_of(run.first, j0), end = minimum_of(run.first + run.count, j0 + some);
             for (int64_t j = begin; j < end; j++) {
-              const int64_t i2 =
-                  (run.q[2] + j - run.first) * along.step + along.offset + t2 * along.offset_step;
+              const int64_t i2 = (run.q[2] + j - run.first) * along.step + along.offset + t2 * along.offset_step;
               const bool there = inside(i0, depth.extent) && inside(i1, height.extent) && inside(i2, along.extent);
               source[j - j0] = there ? from.in.data + run.image * from.in.batch + i0 * from.in.space[0] +
                                            i1 * from.in.space[1] + i2 * from.in.space[2]
@@ -243,7 +242,8 @@ void pack_patch_rows(char* to, int64_t pitch, const sampling& from, const positi
           // Positions all of whose taps are inside, and the others.
           const int64_t inner = first >= 0 ? 0 : minimum_of(run.count, parts_of(-first, along.step));
           const int64_t room = along.extent - group - first;
-          const int64_t inner_end = !row_there || room < 0 ? inner : maximum_of(inner, minimum_of(run.count, room / along.step + 1));
+          const int64_t inner_end =
+              !row_there || room < 0 ? inner : maximum_of(inner, minimum_of(run.count, room / along.step + 1));
           const auto copy_part = [&](int64_t i) {
             const int64_t i2 = first + i * along.step;
             const valid_range taps(i2, 1, group, along.extent);

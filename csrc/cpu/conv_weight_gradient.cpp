@@ -98,8 +98,8 @@ void product_weight_gradient(const conv_shape& shape, const conv_images& gradien
     return channel * out.in + tap / (shape.kernel[2] * shape.kernel[1]) * out.space[0] +
            tap / shape.kernel[2] % shape.kernel[1] * out.space[1] + tap % shape.kernel[2] * out.space[2];
   };
-  // Writes rows [k0, k0 + rows) of sums, (patch element, out channel) with `row` elements a row, as the weights of group g,
-  // squares of them transposed; `parts` sums `step` elements apart are added first.
+  // Writes rows [k0, k0 + rows) of sums, (patch element, out channel) with `row` elements a row, as the weights of
+  // group g, squares of them transposed; `parts` sums `step` elements apart are added first.
   const auto store_weights = [&](const T* from, int64_t row, int64_t parts, int64_t step, int64_t g, int64_t k0,
                                  int64_t rows, int64_t o0, int64_t columns) {
     for (int64_t k = 0; k < rows; k += lanes<T>) {
@@ -171,8 +171,8 @@ void product_weight_gradient(const conv_shape& shape, const conv_images& gradien
         const int64_t plane_runs = find_runs(plane, p, deep, runs);
         for (int64_t j = 0; j < columns; j += strip_width<T>) {
           const int64_t some = minimum_of(strip_width<T>, columns - j), width = round_up(some, lanes<T>);
-          pack_gradient(rows_of_gradient + j * deep, width, gradient, group * shape.out_channels + o0 + j, runs, plane_runs,
-                        some);
+          pack_gradient(rows_of_gradient + j * deep, width, gradient, group * shape.out_channels + o0 + j, runs,
+                        plane_runs, some);
         }
         const bool starts = p == part * how.part_positions;
         for (int64_t j = 0; j < columns; j += strip_width<T>) {

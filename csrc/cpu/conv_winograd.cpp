@@ -218,7 +218,8 @@ struct plan {
     tiles = d.batch * parts_of(d.out_height, tile) * parts_of(d.out_width, tile);
     in_row = odd_lines(round_up(d.in_channels, lanes<T>) * int64_t(sizeof(T)));
     const int64_t panel = panel_heights<T>::tall * n * n * in_row, in_cache = 512 * 1024;
-    const int64_t panels = maximum_of<int64_t>(1, minimum_of<int64_t>(4, in_cache / panel));
+    int64_t panels = maximum_of<int64_t>(1, minimum_of<int64_t>(4, in_cache / panel));
+    while (panels > 1 && tiles < 16 * panels * panel_heights<T>::tall) panels /= 2;  // something for many threads
     block = panels * panel_heights<T>::tall;
     shared = panel > in_cache || parts_of(tiles, block) < 8;
     if (shared) block = 4 * panel_heights<T>::tall;

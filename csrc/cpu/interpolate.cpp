@@ -40,8 +40,7 @@ void combine_rows(const resampling<T>& r, const char* plane, int64_t d, int64_t 
   const auto column = [&] { return plane + i * int64_t(sizeof(T)); };
   for (; i + 4 * lanes<T> <= high; i += 4 * lanes<T>)
     combine_vectors<T, 4>(r.axis[0], d, r.axis[1], h, column(), whole{}, to + (i - low));
-  for (; i < high; i += lanes<T>)
-    combine_vectors<T, 1>(r.axis[0], d, r.axis[1], h, column(), high - i, to + (i - low));
+  for (; i < high; i += lanes<T>) combine_vectors<T, 1>(r.axis[0], d, r.axis[1], h, column(), high - i, to + (i - low));
 }
 
 // Vector v of outputs from the row `from`, which begins with element `low` and has two vectors of room behind its end.
@@ -68,7 +67,8 @@ inline vec<T> pick_and_sum(const window_axis<T>& width, int64_t v, const T* from
 
 // The same, one by one and straight from the input: for a vector whose outputs lie further apart than a row is held.
 template <class T>
-__attribute__((noinline)) vec<T> sum_far_apart(const resampling<T>& r, const char* plane, int64_t d, int64_t h, int64_t v) {
+__attribute__((noinline)) vec<T> sum_far_apart(const resampling<T>& r, const char* plane, int64_t d, int64_t h,
+                                               int64_t v) {
   const window_axis<T>&depth = r.axis[0], &height = r.axis[1], &width = r.axis[2];
   vec<T> sums{};
   const int64_t outputs = minimum_of<int64_t>(lanes<T>, width.size - v * lanes<T>);
@@ -88,7 +88,8 @@ __attribute__((noinline)) vec<T> sum_far_apart(const resampling<T>& r, const cha
 }
 
 template <class T>
-__attribute__((noinline)) void resample_row(const resampling<T>& r, const char* plane, char* out, int64_t d, int64_t h) {
+__attribute__((noinline)) void resample_row(const resampling<T>& r, const char* plane, char* out, int64_t d,
+                                            int64_t h) {
   const window_axis<T>& width = r.axis[2];
   T held[row_capacity + 6 * lanes<T>];
   const T outer = r.divides ? r.divisor(d, h) : T(1);
@@ -136,7 +137,8 @@ void resample_rows(const resampling<T>& r, int64_t work) {
 template <class T, bool unit, int vectors, class Count>
 __attribute__((noinline)) void resample_vectors(const resampling<T>& r, const char* x, char* out, const place& at,
                                                 int64_t end, Count count) {
-  const int64_t step = unit ? int64_t(sizeof(T)) : r.x_stride[1], out_step = unit ? int64_t(sizeof(T)) : r.out_stride[1];
+  const int64_t step = unit ? int64_t(sizeof(T)) : r.x_stride[1],
+                out_step = unit ? int64_t(sizeof(T)) : r.out_stride[1];
   const window_axis<T>&depth = r.axis[0], &height = r.axis[1], &width = r.axis[2];
   const tap<T>*const slices = depth.begin(at.d), *const slices_end = depth.end(at.d);
   const tap<T>*const rows = height.begin(at.h), *const rows_end = height.end(at.h);
@@ -158,8 +160,7 @@ __attribute__((noinline)) void resample_vectors(const resampling<T>& r, const ch
       }
     if (divides)
       for (vec<T>& each : sum) each /= outer_divisor * width.divisor(w);
-    for (int v = 0; v < vectors; ++v)
-      store_count<T, unit>(out + v * lanes<T> * out_step, out_step, sum[v], count);
+    for (int v = 0; v < vectors; ++v) store_count<T, unit>(out + v * lanes<T> * out_step, out_step, sum[v], count);
   }
 }
 

@@ -1,5 +1,5 @@
-// Average pooling, adaptive average pooling, interpolation of every mode, and the gradients of all of them: a linear map
-// along each dimension of space, given as lists of inputs and weights (hominy_windows).
+// Average pooling, adaptive average pooling, interpolation of every mode, and the gradients of all of them: a linear
+// map along each dimension of space, given as lists of inputs and weights (hominy_windows).
 //
 // Sums run in the order of the lists, over depth and height first where the elements of a row are neighbours, over all
 // dimensions at once where channels are. Error: with n products an output, and s the sum of their magnitudes,

@@ -9,6 +9,7 @@
 #include "normalization.hpp"
 #include "optimizer.hpp"
 #include "pool.hpp"
+#include "recurrent.hpp"
 #include "reduce.hpp"
 #include "softmax.hpp"
 
@@ -57,6 +58,13 @@ const hominy_kernels* kernel_table() {
       .max_pool_backward = max_pool_backward,
       .gather_planes = gather_planes,
       .scatter_planes = scatter_planes,
+      .recurrent_packed_size = recurrent_packed_size,
+      .recurrent_pack = recurrent_pack,
+      .recurrent_kept_size = recurrent_kept_size,
+      .recurrent_workspace_size = recurrent_workspace_size,
+      .recurrent = recurrent,
+      .recurrent_backward_workspace_size = recurrent_backward_workspace_size,
+      .recurrent_backward = recurrent_backward,
       .sgd_step = sgd_step,
       .adam_step = adam_step,
       .nadam_step = nadam_step,

@@ -219,7 +219,7 @@ void multiply_block(const product& x, const plan& how, const sources& from, cons
         // While the first panel is at work on a strip, the next one comes nearer.
         const bool fetches = log2_vectors == 1 && r == panel && (how.far_b || from.b_in_strips);
         tiles<T>().by[fetches ? fetching_shape : log2_vectors][rows](k, a, from.a_row, a_step, b, b_step, ahead, start,
-                                                                   start_row, c, c_row);
+                                                                     start_row, c, c_row);
         if (ends) activate<T>(x.activation, c, c_row, rows, vectors);
         if (!in_place) scatter(out, x.out_row, x.out_column, staged, width, rows, columns);
       }

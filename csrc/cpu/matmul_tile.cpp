@@ -63,8 +63,8 @@ void multiply_tile(int64_t k, const char* a, int64_t a_row, int64_t a_step, cons
 }
 
 template <class T, int rows, int vectors>
-void multiply_pieces(int64_t pieces, const int64_t* offset, int64_t length, const char* a, int64_t a_row,
-                     const char* b, const char* start, int64_t start_row, char* c, int64_t c_row) {
+void multiply_pieces(int64_t pieces, const int64_t* offset, int64_t length, const char* a, int64_t a_row, const char* b,
+                     const char* start, int64_t start_row, char* c, int64_t c_row) {
   tile<T, rows, vectors> sums;
   sums.begin(start, start_row);
   for (int64_t s = 0; s < pieces; s++)

@@ -1,5 +1,5 @@
-// The innermost loop of products and of what is made of them: a tile of out held in registers. It walks down k, one row of
-// b and one column of a at a time: an outer product a step. b's rows must be contiguous; a may have any strides.
+// The innermost loop of products and of what is made of them: a tile of out held in registers. It walks down k, one row
+// of b and one column of a at a time: an outer product a step. b's rows must be contiguous; a may have any strides.
 //
 // There is a kernel for every height, so that a product of 16 rows takes two panels of 8 and not 14 + 2.
 // docs/kernels/matmul.md says how the sizes were found.
@@ -37,8 +37,8 @@ inline const tile_kernels<T>& tiles() {
     return double_tiles;
 }
 
-// The same for an a whose rows are in pieces: `pieces` of `length` steps each, piece s at a + offset[s], contiguous along k;
-// b is packed. by[vectors][rows], 1 or 2 vectors.
+// The same for an a whose rows are in pieces: `pieces` of `length` steps each, piece s at a + offset[s], contiguous
+// along k; b is packed. by[vectors][rows], 1 or 2 vectors.
 template <class T>
 using piecewise_tile_kernel = void (*)(int64_t pieces, const int64_t* offset, int64_t length, const char* a,
                                        int64_t a_row, const char* b, const char* start, int64_t start_row, char* c,

@@ -106,8 +106,8 @@ void pool_rows(const pooling<T>& pool, int64_t work) {
   });
 }
 
-// Some channels, `left` of them, of the positions from `at` to column `end` of its row; x points to the first channel of
-// the image, out and indices of position `at`.
+// Some channels, `left` of them, of the positions from `at` to column `end` of its row; x points to the first channel
+// of the image, out and indices of position `at`.
 template <class T, bool unit, int vectors, class Count>
 __attribute__((noinline)) void pool_vectors(const pooling<T>& pool, const char* x, char* out, char* indices,
                                             const place& at, int64_t end, Count count, int64_t left) {
@@ -182,7 +182,8 @@ hominy_status pool_as(const image_pair& images, const hominy_windows* windows, c
   return HOMINY_OK;
 }
 
-// ---- Its gradient: x is the gradient, of the pooled image, out that of the pooling's input ----------------------------
+// ---- Its gradient: x is the gradient, of the pooled image, out that of the pooling's input
+// ----------------------------
 
 template <class T>
 inline vec<T> sum_of_matches(const pooling<T>& pool, const char* plane, const char* indices, int64_t d, int64_t h,
@@ -266,8 +267,7 @@ void match_channels(const pooling<T>& pool, int64_t work) {
       for (; c + 4 * lanes<T> <= pool.channels; c += 4 * lanes<T>)
         match_vectors<T, unit, 4>(pool, x + c * step, indices + c * step, out + c * out_step, at, end, whole{});
     for (; c < pool.channels; c += lanes<T>)
-      match_vectors<T, unit, 1>(pool, x + c * step, indices + c * step, out + c * out_step, at, end,
-                                pool.channels - c);
+      match_vectors<T, unit, 1>(pool, x + c * step, indices + c * step, out + c * out_step, at, end, pool.channels - c);
   });
 }
 
@@ -347,7 +347,8 @@ __attribute__((noinline)) void clear(char* out, const int64_t* stride, int64_t c
 
 // The planes of `channels` neighbouring channels.
 template <class T, move_kind kind>
-__attribute__((noinline)) bool move_planes(const moving& m, const char* x, const char* indices, char* out, int64_t channels) {
+__attribute__((noinline)) bool move_planes(const moving& m, const char* x, const char* indices, char* out,
+                                           int64_t channels) {
   if (kind != gather) clear<T>(out, m.out_stride, channels, m.plane);
   for (int64_t p = 0; p < m.count; ++p)
     for (int64_t c = 0; c < channels; ++c) {
@@ -377,9 +378,8 @@ hominy_status move_as(const moving& m) {
     for (int64_t i = first; i < first + count; ++i) {
       const int64_t n = i / chunks, c = i % chunks * chunk;
       if (!move_planes<T, kind>(m, m.x + n * m.x_stride[0] + c * m.x_stride[1],
-                                   m.indices + n * m.index_stride[0] + c * m.index_stride[1],
-                                   m.out + n * m.out_stride[0] + c * m.out_stride[1],
-                                   minimum_of(chunk, m.channels - c)))
+                                m.indices + n * m.index_stride[0] + c * m.index_stride[1],
+                                m.out + n * m.out_stride[0] + c * m.out_stride[1], minimum_of(chunk, m.channels - c)))
         __atomic_store_n(&found, 0, __ATOMIC_RELAXED);
     }
   });

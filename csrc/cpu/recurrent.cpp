@@ -108,9 +108,7 @@ void forward_walk<T>::multiply_input(const chunk& part, int64_t tasks) {
     const int64_t width = block_width<T>(shape.padded, block), first = block * block_units<T>;
     for (int64_t g = 0; g < shape.gates; ++g) {
       const T* const next = out + first + (g + 1 < shape.gates ? (g + 1) * shape.padded : count * gates_row);
-      for (int64_t i = 0; i < count; ++i)
-        for (int64_t v = 0; v < width * size; v += 64)
-          __builtin_prefetch(reinterpret_cast<const char*>(next + i * gates_row) + v, 1);
+      fetch_rows<1>(next, gates_row, count, width);
       multiply_strip<T>(count, width, k, a, a_row, a_step, strip_of<T>(weights.input, shape.padded, shape.gates, k, block, g),
                         fetch, weights.bias + g * shape.padded + first, 0, out + g * shape.padded + first, gates_row);
     }
@@ -192,19 +190,11 @@ void forward_walk<T>::take_step(int64_t s, const chunk& part, int64_t tasks) {
     forward_panel<T> p = panel_of(r, count, first, shape.units, width);
     p.sums = sums;
     p.sums_row = in_product * width;
-    // What is needed after a tile comes nearer while the tile is at work.
-    for (int64_t i = 0; i < count; ++i)
-      for (int64_t v = 0; v < width * size; v += 64) {
-        if (lstm) __builtin_prefetch(reinterpret_cast<char*>(p.c.at(i, 0)) + v, 1);
-        __builtin_prefetch(reinterpret_cast<char*>(p.h.at(i, 0)) + v, 1);
-        if (y.data) __builtin_prefetch(p.y.data + i * p.y.row + v, 1);
-      }
+    p.fetch();
     for (int64_t g = 0; g < in_product; ++g) {
       const bool apart = gru && g == 2;
       const T* const next = g + 1 < shape.gates ? p.gates.at(0, (g + 1) * shape.padded) : p.gates.at(count, 0);
-      for (int64_t i = 0; i < count; ++i)
-        for (int64_t v = 0; v < width * size; v += 64)
-          __builtin_prefetch(reinterpret_cast<const char*>(next + i * gates_row) + v);
+      fetch_rows<0>(next, gates_row, count, width);
       multiply_strip<T>(count, width, shape.state, reinterpret_cast<const char*>(before + r * h_row), h_row * size, size,
                         strip_of<T>(weights.recurrent, shape.padded, shape.gates, shape.state, block, g), panel == 0,
                         apart ? weights.recurrent_bias + first : p.gates.data + g * shape.padded, apart ? 0 : gates_row,

@@ -48,14 +48,26 @@ struct row_strips {
   }
 };
 
-// sums (columns, strips.padded) += d^T strips, for `columns` columns of d. Every element is a chain of sums over
-// added_rows rows each.
+// sums += the sums of `columns` columns of d over `rows` rows.
 template <class T>
-void add_outer_products(const T* d, int64_t d_row, int64_t columns, const row_strips<T>& strips, T* sums) {
+void add_columns(const T* d, int64_t d_row, int64_t rows, int64_t columns, T* sums) {
+  for (int64_t j = 0; j < columns; j += lanes<T>) {
+    const int64_t count = minimum_of<int64_t>(lanes<T>, columns - j);
+    vec<T> sum[4] = {};
+    for (int64_t r = 0; r < rows; ++r) sum[r % 4] += load_partial(d + r * d_row + j, count);
+    store_partial(sums + j, load_partial(sums + j, count) + ((sum[0] + sum[1]) + (sum[2] + sum[3])), count);
+  }
+}
+
+// sums (columns, strips.padded) += d^T strips, for `columns` columns of d; column_sums (columns), unless it is nullptr, +=
+// theirs. Every element is a chain of sums over added_rows rows each.
+template <class T>
+void add_outer_products(const T* d, int64_t d_row, int64_t columns, const row_strips<T>& strips, T* sums,
+                        T* column_sums) {
   constexpr int64_t size = sizeof(T);
-  if (strips.rows == 0 || columns == 0 || strips.padded == 0) return;
+  if (strips.rows == 0 || columns == 0) return;
   const row_panels panels(columns);
-  const int64_t across = parts_of(strips.padded, block_units<T>), items = panels.count * across;
+  const int64_t across = maximum_of<int64_t>(1, parts_of(strips.padded, block_units<T>)), items = panels.count * across;
   const int64_t tasks = num_threads() == 1 ? 1 : tasks_for(double(columns) * double(strips.padded) * double(strips.rows), items);
   parallel_for(tasks, [&](int64_t task) {
     const share mine(items, tasks, task);
@@ -69,7 +81,8 @@ void add_outer_products(const T* d, int64_t d_row, int64_t columns, const row_st
         T* const to = sums + column * strips.padded + strip * block_units<T>;
         for (int64_t k = 0; k < count; ++k)
           for (int64_t j = 0; j < width; j += 64 / size) __builtin_prefetch(to + k * strips.padded + j, 1);
-        tiles<T>().by[width > lanes<T>][count](deep, reinterpret_cast<const char*>(d + r0 * d_row + column), size,
+        if (width > 0)
+          tiles<T>().by[width > lanes<T>][count](deep, reinterpret_cast<const char*>(d + r0 * d_row + column), size,
                                                d_row * size, reinterpret_cast<const char*>(strips.at(strip, r0)),
                                                width * size, 0, reinterpret_cast<const char*>(zeros), 0,
                                                reinterpret_cast<char*>(tile), width * size);
@@ -78,6 +91,7 @@ void add_outer_products(const T* d, int64_t d_row, int64_t columns, const row_st
             T* const p = to + k * strips.padded + j;
             store(p, load(p) + load(tile + k * width + j));
           }
+        if (column_sums && strip == 0) add_columns(d + r0 * d_row + column, d_row, deep, count, column_sums + column);
       }
     }
   });
@@ -324,6 +338,7 @@ void backward_walk<T>::take_step(int64_t s, int64_t end, int64_t b0, int64_t b1,
     if (gru) p.h_before = {h_before.at(first / block_units<T>, in_block), width};
     if (!lstm && !gru) p.y = {y.at(rows, t, r) + first * y.element, y.row, y.element};
     p.d = {reinterpret_cast<char*>(d + in_block * d_row + first), d_row * size, size};
+    p.d_gates = d_gates;
     p.d_gate = shape.units * size;
     if (shape.reset_before) p.middle = {middle.at(first / block_units<T>, in_block), width};
     return p;
@@ -350,13 +365,14 @@ void backward_walk<T>::take_step(int64_t s, int64_t end, int64_t b0, int64_t b1,
           sum += load(through + (r0 + r) * shape.padded + first + j);
         store(sums + r * width + j, sum);
       }
+    backward_panel<T> p = panel_of(r0, count, first, width);
+    if (!shape.two_stages()) p.fetch(shape.kept_gates);
     if (continues) add_product(again.time_of(s + 1), r0, count, block, sums, panel == 0);
     if (shape.projected) {
       for (int64_t r = 0; r < count; ++r)
         copy_elements(projected + block_of(t, r0 + r) * projected_row + first, sums + r * width, width);
       return;
     }
-    backward_panel<T> p = panel_of(r0, count, first, width);
     p.sums = sums;
     if (lstm)
       fast ? lstm_backward<T, fast_type<T>>(p, functions) : lstm_backward<T, false>(p, functions);
@@ -424,24 +440,15 @@ HOMINY_SMALL void backward_walk<T>::sum_peepholes() {
 template <class T>
 HOMINY_SMALL void backward_walk<T>::add_weights() {
   const int64_t units = shape.units, count = x_rows.rows;
-  if (gradients.w_ih) add_outer_products(d, d_row, gate_rows, x_rows, of_input);
-  if (gradients.w_hh) {
-    const bool gru = shape.cell == HOMINY_CELL_GRU;
-    add_outer_products(d, d_row, gru ? 2 * units : gate_rows, h_before, of_recurrent);
-    if (gru)
-      add_outer_products(d + (shape.reset_before ? 2 : 3) * units, d_row, units, shape.reset_before ? middle : h_before,
-                         of_recurrent + 2 * units * h_before.padded);
-  }
-  if (gradients.b_ih || gradients.b_hh) {
-    const int64_t columns = round_up(d_gates * units, lanes<T>), panel = 4 * lanes<T>;
-    parallel_for(parts_of(columns, panel), [&](int64_t task) {
-      for (int64_t j = task * panel; j < minimum_of(columns, (task + 1) * panel); j += lanes<T>)
-        for (int64_t r0 = 0; r0 < count; r0 += added_rows) {
-          vec<T> sum{};
-          for (int64_t r = r0; r < minimum_of(count, r0 + added_rows); ++r) sum += load(d + r * d_row + j);
-          store(of_bias + j, load(of_bias + j) + sum);
-        }
-    });
+  const bool gru = shape.cell == HOMINY_CELL_GRU, biases = gradients.b_ih || gradients.b_hh;
+  if (gradients.w_ih || biases) add_outer_products(d, d_row, gate_rows, x_rows, of_input, of_bias);
+  if (gradients.w_hh || biases) {
+    add_outer_products<T>(d, d_row, gru ? 2 * units : gate_rows, h_before, of_recurrent, nullptr);
+    T* const of_n = of_recurrent + 2 * units * h_before.padded;
+    if (shape.reset_before)
+      add_outer_products<T>(d + 2 * units, d_row, units, middle, of_n, nullptr);
+    else if (gru)
+      add_outer_products(d + 3 * units, d_row, units, h_before, of_n, of_bias + 3 * units);
   }
   if (gradients.peephole) sum_peepholes();
   if (!gradients.w_hr) return;
@@ -452,7 +459,7 @@ HOMINY_SMALL void backward_walk<T>::add_weights() {
       const vec<T> c = load(again.cells + (first_row + r) * shape.padded + j);
       store(middle.at(j / block_units<T>, r) + j % block_units<T>, o * out_function<T, false>(functions, c));
     }
-  add_outer_products(projected, projected_row, shape.state, middle, of_projection);
+  add_outer_products<T>(projected, projected_row, shape.state, middle, of_projection, nullptr);
 }
 
 // The gradient of the block's x.

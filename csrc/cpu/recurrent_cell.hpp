@@ -166,6 +166,15 @@ struct exact_rows {
   }
 };
 
+// Asks for `units` of `rows` rows, `parts` pieces of each, `part` elements apart: for reading, or for writing.
+template <int writes, class T>
+inline void fetch_rows(const T* first, int64_t row, int64_t rows, int64_t units, int64_t parts = 1, int64_t part = 0) {
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t p = 0; p < parts; ++p)
+      for (int64_t j = 0; j < units; j += 64 / int64_t(sizeof(T)))
+        __builtin_prefetch(first + r * row + p * part + j, writes);
+}
+
 template <class T>
 struct forward_panel {
   int64_t rows, units;       // units of the block that exist
@@ -181,6 +190,14 @@ struct forward_panel {
   padded_rows<T> middle;     // what a second product is made from: lstm's h before its projection, gru's r h'
   const T* peephole;         // i, f, o, `gate` apart
   exact_rows<T> y;
+
+  // What the cell will touch comes nearer while a product is at work.
+  void fetch() const {
+    if (c) fetch_rows<1>(c.data, c.row, rows, width);
+    if (cells) fetch_rows<1>(cells.data, cells.row, rows, width);
+    fetch_rows<1>(h.data, h.row, rows, width);
+    if (y.data) fetch_rows<1>(reinterpret_cast<const T*>(y.data), y.row / int64_t(sizeof(T)), rows, units);
+  }
 };
 
 template <class T, class F>
@@ -294,10 +311,20 @@ struct backward_panel {
   padded_rows<T> c;           // gradient of c, carried on
   padded_rows<T> through;     // gru: what reaches h' other than by a product
   exact_rows<T> d;            // results: gradients of the gates' arguments, gate after gate
-  int64_t d_gate;             // bytes from one to the next
+  int64_t d_gates, d_gate;    // bytes from one to the next
   padded_rows<T> middle;      // gru: r h'
   const T* peephole;
 
+  void fetch(int64_t gate_count) const {
+    if (gates) fetch_rows<0>(gates.data, gates.row, rows, sums_row, gate_count, gate);
+    if (c) fetch_rows<1>(c.data, c.row, rows, sums_row);
+    if (cells) fetch_rows<0>(cells.data, cells.row, rows, sums_row);
+    if (cells) fetch_rows<0>(cells_before.data, cells_before.row, rows, sums_row);
+    if (h_before) fetch_rows<0>(h_before.data, h_before.row, rows, sums_row);
+    if (through) fetch_rows<1>(through.data, through.row, rows, sums_row);
+    const int64_t size = sizeof(T);
+    fetch_rows<1>(reinterpret_cast<const T*>(d.data), d.row / size, rows, units, d_gates, d_gate / size);
+  }
   void put(int g, int64_t r, int64_t j, vec<T> v) const {
     exact_rows<T>{d.data + g * d_gate, d.row, d.element}.put(r, j, v, units - j);
   }

@@ -216,14 +216,17 @@ class panel {
     const int64_t vector_stride = lanes<T> * lane_stride;
     const char* p = x + at * lane_stride;
     vec<T> result[count];
+#pragma GCC unroll 8
     for (int v = 0; v < count; ++v) result[v] = load_lanes<T, unit>(p + v * vector_stride, lane_stride);
     for (int64_t row = 1; row < rows; ++row) {
       p += row_stride;
+#pragma GCC unroll 8
       for (int v = 0; v < count; ++v)
         result[v] = Op::combine(result[v], load_lanes<T, unit>(p + v * vector_stride, lane_stride));
     }
     p += row_stride;
     if (tail > at)
+#pragma GCC unroll 8
       for (int v = 0; v < count; ++v)
         result[v] = Op::combine(
             result[v], load_padded<T, unit>(p + v * vector_stride, lane_stride, tail - at - v * lanes<T>, identity));
@@ -243,7 +246,9 @@ class panel {
   void push(vec<T> (&result)[count], int64_t at) {
     int k = 0;
     for (; blocks >> k & 1; ++k)
+#pragma GCC unroll 8
       for (int v = 0; v < count; ++v) result[v] = Op::combine(load(level(k) + at + v * lanes<T>), result[v]);
+#pragma GCC unroll 8
     for (int v = 0; v < count; ++v) store(level(k) + at + v * lanes<T>, result[v]);
   }
 
@@ -386,17 +391,21 @@ void run_plan(const plan& p, bool mean) {
 
 // n <= block_rows * tile_lanes neighbours as one vector.
 template <class Op, class T>
-vec<T> combine_row(const char* x, int64_t n) {
+[[gnu::always_inline]] inline vec<T> combine_row(const char* x, int64_t n) {
   constexpr int64_t item = sizeof(T);
   vec<T> all = load_padded<T, true>(x, item, n, Op::template identity<T>());
   int64_t i = lanes<T>;
   if (n >= tile_lanes<T>) {
     vec<T> part[8] = {all};
+#pragma GCC unroll 8
     for (int v = 1; v < 8; ++v) part[v] = load_lanes<T, true>(x + v * vector_bytes, item);
     for (i = tile_lanes<T>; i + tile_lanes<T> <= n; i += tile_lanes<T>)
+#pragma GCC unroll 8
       for (int v = 0; v < 8; ++v)
         part[v] = Op::combine(part[v], load_lanes<T, true>(x + i * item + v * vector_bytes, item));
+#pragma GCC unroll 8
     for (int step = 4; step > 0; step /= 2)
+#pragma GCC unroll 8
       for (int v = 0; v < step; ++v) part[v] = Op::combine(part[v], part[v + step]);
     all = part[0];
   }
@@ -527,8 +536,10 @@ extreme<T> extreme_of_row(const char* x, int64_t stride, int64_t n) {
   int64_t i = lanes<T>;
   const int used = n >= 2 * step ? 4 : 1;
   if (used > 1) {
+#pragma GCC unroll 8
     for (int v = 1; v < 4; ++v) best[v] = {broadcast(identity), mask_vec<T>{} + nowhere};
     for (i = 0; i + step <= n; i += step)
+#pragma GCC unroll 8
       for (int v = 0; v < 4; ++v) {
         const int64_t at = i + v * lanes<T>;
         best[v].take(load_lanes<T, unit>(x + at * stride, stride), lane + index_type<T>(at));
@@ -537,9 +548,11 @@ extreme<T> extreme_of_row(const char* x, int64_t stride, int64_t n) {
   for (; i < n; i += lanes<T>)
     best[0].take(load_padded<T, unit>(x + i * stride, stride, n - i, identity), lane + index_type<T>(i));
   vec<T> all = best[0].value;
+#pragma GCC unroll 8
   for (int v = 1; v < used; ++v) all = combine(all, best[v].value);
   const T value = combine_lanes<T>(all, combine);
   mask_vec<T> first = mask_vec<T>{} + nowhere;
+#pragma GCC unroll 8
   for (int v = 0; v < used; ++v) {
     const mask_vec<T> here = value == value ? best[v].value == value : best[v].value != best[v].value;
     first = here & (best[v].index < first) ? best[v].index : first;

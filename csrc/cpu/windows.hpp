@@ -25,7 +25,7 @@ inline vec<T> permute_pair(vec<T> a, vec<T> b, mask_vec<T> i) {
 // One input that a position reads.
 template <class T>
 struct tap {
-  int64_t offset;  // in bytes, from the first input along its dimension
+  int64_t offset;                       // in bytes, from the first input along its dimension
   typename integer_of<T>::type number;  // its share of an element's number in the plane
   T weight;
 };
@@ -49,7 +49,7 @@ struct window_axis {
   integer* positions;  // in `straight` and `near` vectors relative to their base
   T* weights;          // NULL where all are 1
   // Of each vector (padded / lanes of them), and there of each place in the list:
-  integer *reaches, *bases;  // (most, vectors) base: the first input
+  integer *reaches, *bases;                     // (most, vectors) base: the first input
   integer *lowest, *highest, *least, *largest;  // (vectors) inputs that it reads; smallest and largest count
 
   const tap<T>* begin(int64_t i) const { return taps + i * most; }
@@ -70,8 +70,8 @@ struct window_axis {
     return (total + 63) / 64 * 64;
   }
 
-  // From a list for `input_size` positions, in `scratch`, which moves on. BAD_INDEX for a position outside, BAD_VALUE for
-  // a count beyond [lowest_count, most].
+  // From a list for `input_size` positions, in `scratch`, which moves on. BAD_INDEX for a position outside, BAD_VALUE
+  // for a count beyond [lowest_count, most].
   __attribute__((noinline)) hominy_status read(const hominy_windows& w, int64_t input_size, int64_t lowest_count,
                                                tap_scale scale, bool by_vectors, char*& scratch) {
     inputs = input_size;

@@ -24,7 +24,7 @@ extern "C" {
 #endif
 
 /* Raised by one whenever a struct below changes: a table with another number must not be used. */
-#define HOMINY_ABI_VERSION 3
+#define HOMINY_ABI_VERSION 4
 #define HOMINY_MAX_NDIM 32
 
 typedef enum hominy_status {
@@ -232,6 +232,54 @@ typedef struct hominy_windows {
   const double* divisors;   /* (size) what the sum is divided by, or NULL: 1 */
 } hominy_windows;
 
+typedef enum hominy_cell { HOMINY_CELL_RNN = 0, HOMINY_CELL_LSTM, HOMINY_CELL_GRU } hominy_cell;
+
+/* ONNX's, with its alpha and beta. */
+typedef enum hominy_gate_activation {
+  HOMINY_GATE_SIGMOID = 0,
+  HOMINY_GATE_TANH,
+  HOMINY_GATE_RELU,
+  HOMINY_GATE_LEAKY_RELU,       /* alpha x below 0 */
+  HOMINY_GATE_THRESHOLDED_RELU, /* x above alpha, else 0 */
+  HOMINY_GATE_AFFINE,           /* alpha x + beta */
+  HOMINY_GATE_SCALED_TANH,      /* alpha tanh(beta x) */
+  HOMINY_GATE_HARD_SIGMOID,     /* alpha x + beta within [0, 1] */
+  HOMINY_GATE_ELU,              /* alpha (exp(x) - 1) below 0 */
+  HOMINY_GATE_SOFTSIGN,
+  HOMINY_GATE_SOFTPLUS
+} hominy_gate_activation;
+
+/* What all steps and directions of a layer share. */
+typedef struct hominy_recurrent {
+  int32_t cell;          /* a hominy_cell */
+  int32_t directions;    /* 1 or 2: the length of the arrays of hominy_recurrent_direction and ..._gradients */
+  int32_t activation[3]; /* hominy_gate_activation: of the gates (rnn: of h), of g or n, of lstm's c */
+  double alpha[3], beta[3];
+  double clip;          /* of every activation's argument; 0: none */
+  int32_t coupled;      /* lstm: f = 1 - i */
+  int32_t reset_before; /* gru: r is applied before the recurrent product */
+  int64_t keep_every;   /* 1: what backward needs is kept; k > 1: every k-th state, the steps between are recomputed */
+} hominy_recurrent;
+
+/* One direction. Gates G: 1, 4 (i, f, g, o), 3 (r, z, n); H units; P = H, or with w_hr the projection's size. */
+typedef struct hominy_recurrent_direction {
+  int32_t reverse;
+  const void* packed;                /* recurrent_pack's, or NULL: packed in the workspace */
+  const hominy_tensor *w_ih, *w_hh;  /* (G H, I), (G H, P) */
+  const hominy_tensor *b_ih, *b_hh;  /* (G H) or NULL */
+  const hominy_tensor *w_hr;         /* lstm: (P, H) or NULL */
+  const hominy_tensor *peephole;     /* lstm: (3, H): i, f, o; or NULL */
+  const hominy_tensor *h0, *c0;      /* (B, P), (B, H), or NULL: 0 */
+  const hominy_tensor *y;            /* result: (T, B, P) or, packed, (N, P); zero beyond a row's length */
+  const hominy_tensor *h_n, *c_n;    /* results: (B, P), (B, H); either may be NULL (forward), both are unused in backward */
+} hominy_recurrent_direction;
+
+/* Beside a direction in backward; each may be NULL: a gradient of zero, a result that is not wanted. */
+typedef struct hominy_recurrent_gradients {
+  const hominy_tensor *y, *h_n, *c_n;                                   /* gradients of the forward's results */
+  const hominy_tensor *w_ih, *w_hh, *b_ih, *b_hh, *w_hr, *peephole, *h0, *c0; /* results */
+} hominy_recurrent_gradients;
+
 typedef struct hominy_kernels {
   int32_t abi_version;
   const char* isa; /* "baseline", "avx2", "avx512", "neon" */
@@ -351,6 +399,29 @@ typedef struct hominy_kernels {
   hominy_status (*gather_planes)(const hominy_tensor* x, const hominy_tensor* indices, const hominy_tensor* out);
   hominy_status (*scatter_planes)(int32_t sum, const hominy_tensor* x, const hominy_tensor* indices,
                                   const hominy_tensor* out);
+
+  /* One layer over a whole sequence, one or two directions. x: (T, B, I), or with lengths (N, I), the rows of all steps
+   * in packed order (PyTorch's PackedSequence). lengths (B) int64 or NULL (all T): not increasing, from 0 to T; those of
+   * a packed x start with T and add up to N. BAD_VALUE where they do not. Sizes are in bytes.
+   * `kept` receives what backward needs; NULL where there will be none. */
+  int64_t (*recurrent_packed_size)(const hominy_recurrent* cell, const hominy_recurrent_direction* direction);
+  hominy_status (*recurrent_pack)(const hominy_recurrent* cell, const hominy_recurrent_direction* direction,
+                                  void* packed, int64_t packed_size);
+  int64_t (*recurrent_kept_size)(const hominy_recurrent* cell, const hominy_recurrent_direction* directions,
+                                 const hominy_tensor* x, const hominy_tensor* lengths);
+  int64_t (*recurrent_workspace_size)(const hominy_recurrent* cell, const hominy_recurrent_direction* directions,
+                                      const hominy_tensor* x, const hominy_tensor* lengths);
+  hominy_status (*recurrent)(const hominy_recurrent* cell, const hominy_recurrent_direction* directions,
+                             const hominy_tensor* x, const hominy_tensor* lengths, void* kept, int64_t kept_size,
+                             void* workspace, int64_t workspace_size);
+  /* x_gradient as x, or NULL. `kept` is only read. */
+  int64_t (*recurrent_backward_workspace_size)(const hominy_recurrent* cell,
+                                               const hominy_recurrent_direction* directions, const hominy_tensor* x,
+                                               const hominy_tensor* lengths);
+  hominy_status (*recurrent_backward)(const hominy_recurrent* cell, const hominy_recurrent_direction* directions,
+                                      const hominy_recurrent_gradients* gradients, const hominy_tensor* x,
+                                      const hominy_tensor* lengths, const void* kept, int64_t kept_size,
+                                      const hominy_tensor* x_gradient, void* workspace, int64_t workspace_size);
 
   /* One call steps every parameter of a model. */
   hominy_status (*sgd_step)(const hominy_parameter* parameters, int64_t count, const hominy_sgd* settings);

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import threading
 from types import MethodType
 from typing import Any
 
@@ -21,17 +20,10 @@ import numpy as np
 
 from .backends import Declined
 from .backends import direct as _direct
+from .grad_mode import enable_grad, is_grad_enabled, no_grad, set_grad_enabled  # noqa: F401
+from .grad_mode import tape as _mode
 
 _sequence = itertools.count()
-
-
-class _Mode(threading.local):
-    """Each thread's own switch: is the tape running?"""
-
-    recording = True
-
-
-_mode = _Mode()
 
 
 class Storage:
@@ -189,12 +181,8 @@ class Node:
             if version >= 0:
                 if value is None:
                     raise RuntimeError(_SECOND_WALK)
-                if (
-                    value.storage.version != version
-                    if isinstance(value, SavedOutput)
-                    else value._storage.version != version
-                ):
-                    current = value.storage.version if isinstance(value, SavedOutput) else value._storage.version
+                current = value.storage.version if isinstance(value, SavedOutput) else value._storage.version
+                if current != version:
                     raise RuntimeError(
                         f"[{self.name}] a tensor needed for its gradient was modified in place: it is at version "
                         f"{current}, expected version {version}; use an out-of-place operation, or clone it first"
@@ -379,10 +367,8 @@ class Operator:
                 break
         else:
             return
-        node = Node(
-            self.name,
-            [None if output is None else (output._array.shape, output._array.dtype) for output in listed],
-        )
+        metas = [None if output is None else (output._array.shape, output._array.dtype) for output in listed]
+        node = Node(self.name, metas)
         needs = 0
         for place, (position, (rule, wants)) in enumerate(self.rules.items()):
             argument = args[position]
@@ -536,9 +522,6 @@ def check_in_place(name: str, target: TensorBase) -> None:
         )
 
 
-# The walk.
-
-
 def _deliver(
     pending: dict[Any, Any], heap: list[Any], leaves: dict[int, Any], target: Any, index: Any, grad: Any
 ) -> None:
@@ -622,16 +605,9 @@ def _walk(tensors: Any, gradients: Any, retain_graph: bool, create_graph: bool, 
 
 
 def _walk_node(
-    node: Node,
-    slots: Any,
-    pending: Any,
-    heap: Any,
-    leaves: Any,
-    captured: Any,
-    wanted_nodes: Any,
-    wanted_leaves: Any,
+    node: Node, slots: Any, pending: Any, heap: Any, leaves: Any, captured: Any, wanted_nodes: Any, wanted_leaves: Any,
     useful: Any,
-) -> None:
+) -> None:  # fmt: skip
     if node.hooks is not None:
         for index, hooks in node.hooks.items():
             if slots[index] is not None:
@@ -648,24 +624,18 @@ def _walk_node(
     elif node.joint is not None and node.saved is not None:
         grad = tuple(slots)  # a joint rule knows which of its results were used
     else:
-        grad = tuple(
-            [
-                wrap(np.zeros(meta[0], meta[1])) if slot is None and meta is not None else slot
-                for slot, meta in zip(slots, node.metas, strict=True)
-            ]
-        )
+        grad = tuple([
+            wrap(np.zeros(meta[0], meta[1])) if slot is None and meta is not None else slot
+            for slot, meta in zip(slots, node.metas, strict=True)
+        ])  # fmt: skip
     edge: Edge
     edges = node.edges
     if useful is not None:
         edges = [
-            edge
-            for edge in edges
-            if (
-                edge.target in useful or edge.target in wanted_nodes
-                if isinstance(edge.target, Node)
-                else id(edge.target) in wanted_leaves
-            )
-        ]
+            edge for edge in edges
+            if (edge.target in useful or edge.target in wanted_nodes if isinstance(edge.target, Node)
+                else id(edge.target) in wanted_leaves)
+        ]  # fmt: skip
     results = None
     if node.joint is not None and node.saved is None:
         results = node.joint(grad)
@@ -721,12 +691,9 @@ def _aslist(tensors: Any) -> list[Any]:
 
 
 def backward(
-    tensors: Any,
-    grad_tensors: Any = None,
-    retain_graph: bool | None = None,
-    create_graph: bool = False,
+    tensors: Any, grad_tensors: Any = None, retain_graph: bool | None = None, create_graph: bool = False,
     inputs: Any = None,
-) -> None:
+) -> None:  # fmt: skip
     """Add to `.grad` of every leaf (or of `inputs` alone) the gradient of `tensors`, weighted by `grad_tensors`.
 
     As `torch.autograd.backward`: a tensor of one element needs no weight; the graph is freed unless `retain_graph` (or
@@ -784,13 +751,9 @@ def _accumulate(leaf: TensorBase, gradient: TensorBase, create_graph: Any, held:
 
 
 def grad(
-    outputs: Any,
-    inputs: Any,
-    grad_outputs: Any = None,
-    retain_graph: bool | None = None,
-    create_graph: bool = False,
+    outputs: Any, inputs: Any, grad_outputs: Any = None, retain_graph: bool | None = None, create_graph: bool = False,
     allow_unused: bool = False,
-) -> tuple[Any, ...]:
+) -> tuple[Any, ...]:  # fmt: skip
     """The gradients of `outputs` with respect to `inputs`, as `torch.autograd.grad`; no `.grad` is touched.
 
     Raises:
@@ -820,66 +783,6 @@ def grad(
             )
         results.append(result)
     return tuple(results)
-
-
-# Switching the tape.
-
-
-def is_grad_enabled() -> bool:
-    """Whether operators record for gradients in this thread."""
-    return _mode.recording
-
-
-class set_grad_enabled:
-    """Switch the tape on or off, at once and, as a context manager, until the block ends."""
-
-    def __init__(self, mode: bool) -> None:
-        self.previous = _mode.recording
-        _mode.recording = bool(mode)
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *exc: object) -> None:
-        _mode.recording = self.previous
-
-
-class _Switch:
-    """A context manager, reentrant, and a decorator of functions."""
-
-    recording = False
-
-    def __init__(self) -> None:
-        self.previous: list[bool] = []
-
-    def __enter__(self) -> None:
-        self.previous.append(_mode.recording)
-        _mode.recording = self.recording
-
-    def __exit__(self, *exc: object) -> None:
-        _mode.recording = self.previous.pop()
-
-    def __call__(self, function: Any) -> Any:
-        switch = type(self)
-
-        def switched(*args: Any, **kwargs: Any) -> Any:
-            with switch():
-                return function(*args, **kwargs)
-
-        switched.__name__ = getattr(function, "__name__", "switched")
-        switched.__doc__ = function.__doc__
-        switched.__wrapped__ = function  # type: ignore[attr-defined]
-        return switched
-
-
-class no_grad(_Switch):
-    """Context manager or decorator in which nothing is recorded for gradients."""
-
-
-class enable_grad(_Switch):
-    """Context manager or decorator in which recording is on, inside `no_grad` too."""
-
-    recording = True
 
 
 def __getattr__(name: str) -> Any:

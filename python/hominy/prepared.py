@@ -7,6 +7,7 @@ from typing import Any
 from .autograd import TensorBase
 from .backends import Declined, direct
 
+_UNKNOWN = object()
 _KEPT = 8  # packed forms a weight, the latest: shapes of input that a program comes back to
 
 
@@ -67,7 +68,14 @@ class PreparedWeight:
         raise RuntimeError("[prepare] a prepared weight has no gradient; the weight it was made of may have one")
 
     def __repr__(self) -> str:
-        return f"PreparedWeight({self.dtype} {self.shape}, {len(self._forms)} packed forms)"
+        return f"PreparedWeight({self.dtype} {self.shape}, {len(self)} packed forms)"
+
+    def __len__(self) -> int:
+        """How many packed forms it holds."""
+        return sum(form is not None for form in self._forms.values())
+
+    def __bool__(self) -> bool:
+        return True
 
     def __reduce__(self) -> Any:
         return PreparedWeight, (self.weight,)
@@ -95,11 +103,10 @@ class PreparedWeight:
         if pack is None:
             return None
         key = (x_shape, channels_last, settings, direct["isa"]())  # tests change the compiled level
-        form = self._forms.get(key)
-        if form is None:
+        form = self._forms.get(key, _UNKNOWN)
+        if form is _UNKNOWN:
             form = pack(self.weight._array, x_shape, channels_last, *settings)
-            if form is None or type(form) is Declined:
-                return None
+            form = None if type(form) is Declined else form
             while len(self._forms) >= _KEPT:
                 self._forms.pop(next(iter(self._forms)), None)
             self._forms[key] = form

@@ -228,8 +228,6 @@ void run_weight_gradient(const level& here, int32_t dtype, const geometry& g, in
     for (int64_t i = 0; i < from->memory().size(); ++i) from->memory().set(i, value_of(numbers, random, 0));
   const hominy_conv settings = settings_of(g, tile);
   const hominy_kernels& k = *here.kernels;
-  if (k.conv_algorithm(HOMINY_CONV_WEIGHT_GRADIENT, x, weight, y, &settings) != settings.algorithm)
-    return;  // not offered
   const std::string what = "winograd" + std::to_string(tile) + " weights " + g.text() +
                            (last ? " channels-last " : " ") + name_of(kind) + " " + name_of(numbers);
   same_bits_for_any_number_of_threads(what.c_str(), [&] {

@@ -84,8 +84,11 @@ constexpr family families[] = {{"elementwise", elementwise_test},
                                {"channel_norm", channel_norm_test},
                                {"embedding", embedding_test},
                                {"dropout", dropout_test},
+                               {"interpolate", interpolate_test},
+                               {"pool", pool_test},
                                {"optimizer", optimizer_test},
                                {"matmul", matmul_test},
+                               {"conv_depthwise", conv_depthwise_test},
                                {"conv_winograd", conv_winograd_test}};
 
 }  // namespace test

@@ -177,11 +177,15 @@ class array {
   template <class Visit>
   void for_each_index(Visit visit) const {
     std::vector<int64_t> index(shape_.size(), 0);
+    int64_t offset = 0;
     for (int64_t i = 0; i < size_; ++i) {
-      int64_t offset = 0;
-      for (size_t d = 0; d < index.size(); ++d) offset += index[d] * tensor_.strides[d];
       visit(offset);
-      for (size_t d = index.size(); d-- > 0 && ++index[d] == shape_[d];) index[d] = 0;
+      for (size_t d = index.size(); d-- > 0;) {
+        offset += tensor_.strides[d];
+        if (++index[d] < shape_[d]) break;
+        offset -= shape_[d] * tensor_.strides[d];
+        index[d] = 0;
+      }
     }
   }
 

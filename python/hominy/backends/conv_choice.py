@@ -4,15 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-# The names, and the directions that have such an algorithm; the others then choose for themselves.
-DIRECTIONS = {
-    "auto": ("forward", "input_gradient", "weight_gradient"),
-    "product": ("forward", "input_gradient", "weight_gradient"),
-    "depthwise": ("forward", "input_gradient", "weight_gradient"),
-    "grouped": ("forward", "input_gradient", "weight_gradient"),
-    "winograd2": ("forward", "input_gradient"),
-    "winograd4": ("forward", "input_gradient"),
-}
+ALGORITHMS = ("auto", "product", "depthwise", "grouped", "winograd2", "winograd4")
+DIRECTIONS = ("forward", "input_gradient", "weight_gradient")
 
 
 class Choice:
@@ -29,8 +22,8 @@ choice = Choice()
 
 def require_algorithm(where: str, name: Any) -> str:
     """`name` if there is such an algorithm, else a ValueError."""
-    if name not in DIRECTIONS:
-        names = ", ".join(map(repr, DIRECTIONS))
+    if name not in ALGORITHMS:
+        names = ", ".join(map(repr, ALGORITHMS))
         raise ValueError(f"[{where}] algorithm: expected one of {names}, got {name!r}")
     return name
 
@@ -39,8 +32,7 @@ class use_conv_algorithm:
     """Compute convolutions by one algorithm, at once and, as a context manager, until the block ends.
 
     name: "product" (implicit matrix product, computes everything), "depthwise", "grouped", "winograd2", "winograd4" or
-    "auto", by shape. It holds for the whole process, for forward, input gradient and weight gradient, as far as there
-    is such an algorithm for each (Winograd's has no weight gradient, which then chooses for itself).
+    "auto", by shape. It holds for the whole process, for forward, input gradient and weight gradient.
 
         with hominy.backends.use_conv_algorithm("winograd2"): ...
 
@@ -49,16 +41,16 @@ class use_conv_algorithm:
     """
 
     def __init__(self, name: str) -> None:
-        directions = DIRECTIONS[require_algorithm("use_conv_algorithm", name)]
+        require_algorithm("use_conv_algorithm", name)
         self.previous = dict(vars(choice))
-        for direction in DIRECTIONS["auto"]:
-            setattr(choice, direction, name if direction in directions else "auto")
+        for direction in DIRECTIONS:
+            setattr(choice, direction, name)
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, *exc: object) -> None:
-        for direction in DIRECTIONS["auto"]:
+        for direction in DIRECTIONS:
             setattr(choice, direction, self.previous.get(direction, "auto"))
 
 

@@ -309,6 +309,7 @@ def conv_weight_gradient(
     dilation: Ints,
     groups: int,
     algorithm: str = "auto",
+    exact: bool = False,
 ) -> Array | Declined:
     refusal = _refusal("conv_weight_gradient", algorithm, grad, x)
     if refusal is not None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from .declined import Declined
 from .numba_math import jit
-from .reference_pool import _require_windows
+from .reference_pool import _in_order_of, _require_windows
 
 Array = np.ndarray
 
@@ -27,9 +27,8 @@ def _refusal(x: Array) -> Declined | None:
 
 
 def _deep(x: Array) -> Array:
-    """With three dimensions of space; aligned, as Numba wants it."""
-    x = x if x.flags.aligned else x.copy(order="K")
-    return x.reshape(*x.shape[:2], *(1,) * (5 - x.ndim), *x.shape[2:])
+    """With three dimensions of space, in C order, so that Numba compiles a kernel once for each dtype."""
+    return np.ascontiguousarray(x).reshape(*x.shape[:2], *(1,) * (5 - x.ndim), *x.shape[2:])
 
 
 def _deep_windows(windows: Sequence[Any]) -> tuple[Any, ...]:
@@ -42,12 +41,7 @@ def _deep_windows(windows: Sequence[Any]) -> tuple[Any, ...]:
 
 
 def _empty(like: Array, windows: Sequence[Any], dtype: Any) -> Array:
-    """For the result, in the memory order of `like`."""
-    shape = (*like.shape[:2], *(len(counts) for counts, *_ in windows))
-    order = sorted(range(like.ndim), key=lambda axis: -abs(like.strides[axis]))
-    if like.flags.c_contiguous or 0 in like.strides:
-        return np.empty(shape, dtype)
-    return np.empty([shape[axis] for axis in order], dtype).transpose(np.argsort(order))
+    return np.empty((*like.shape[:2], *(len(counts) for counts, *_ in windows)), dtype)
 
 
 @jit
@@ -75,7 +69,7 @@ def resample(x: Array, windows: Sequence[Any]) -> Array | Declined:
     _require_windows("resample", x, windows, 0)
     out = _empty(x, windows, x.dtype)
     _resample(_deep(x), _deep_windows(windows), _deep(out))
-    return out
+    return _in_order_of(x, out)
 
 
 @jit
@@ -108,7 +102,7 @@ def max_pool(x: Array, windows: Sequence[Any], index_bytes: int) -> tuple[Array,
     out = _empty(x, windows, x.dtype)
     indices = _empty(x, windows, dtype) if index_bytes else np.empty((0,) * x.ndim, dtype)
     _max_pool(_deep(x), _deep_windows(windows), _deep(out), _deep(indices), index_bytes > 0)
-    return out, indices if index_bytes else None
+    return _in_order_of(x, out), _in_order_of(x, indices) if index_bytes else None
 
 
 @jit
@@ -138,7 +132,7 @@ def max_pool_backward(grad: Array, indices: Array, windows: Sequence[Any]) -> Ar
     _require_windows("max_pool_backward", grad, windows, 0)
     out = _empty(indices, windows, grad.dtype)
     _max_pool_backward(_deep(grad), _deep(indices), _deep_windows(windows), _deep(out))
-    return out
+    return _in_order_of(indices, out)
 
 
 @jit
@@ -181,7 +175,7 @@ def gather_planes(x: Array, indices: Array) -> Array | Declined:
         return refusal
     planes, out = _planes(x), np.empty(_planes(indices).shape, x.dtype)
     _require_inside("gather_planes", _gather(planes, _planes(indices), out), indices, planes.shape[2])
-    return out.reshape(indices.shape)
+    return _in_order_of(indices, out.reshape(indices.shape))
 
 
 def scatter_planes(x: Array, indices: Array, size: Sequence[int], sum: bool) -> Array | Declined:
@@ -190,4 +184,4 @@ def scatter_planes(x: Array, indices: Array, size: Sequence[int], sum: bool) -> 
         return refusal
     out = np.zeros((*x.shape[:2], math.prod(size)), np.float64 if sum else x.dtype)
     _require_inside("scatter_planes", _scatter(_planes(x), _planes(indices), out, sum), indices, out.shape[2])
-    return out.reshape(*x.shape[:2], *size).astype(x.dtype, copy=False)
+    return _in_order_of(indices, out.reshape(*x.shape[:2], *size).astype(x.dtype, copy=False))

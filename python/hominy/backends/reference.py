@@ -24,6 +24,12 @@ import numpy as np
 from .reference_conv import conv, conv_algorithm, conv_input_gradient, conv_weight_gradient  # noqa: F401
 from .reference_layers import *  # noqa: F403
 from .reference_pool import *  # noqa: F403
+from .reference_recurrent import (  # noqa: F401
+    recurrent,
+    recurrent_backward,
+    recurrent_prepare,
+    recurrent_step,
+)
 
 Array = np.ndarray
 Scalar = bool | int | float

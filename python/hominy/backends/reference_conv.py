@@ -172,6 +172,7 @@ def conv_weight_gradient(
     dilation: Ints,
     groups: int,
     algorithm: str = "auto",
+    exact: bool = False,
 ) -> Array:
     """The gradient (O, C / groups, *size) of conv's weight from that of its output, grad (N, O, *), and x."""
     _require_product("conv_weight_gradient", algorithm)

@@ -104,7 +104,11 @@ def _planes(op: str, x: Array, indices: Array, size: int) -> tuple[Array, Array]
     if wrong.size:
         raise IndexError(f"[{op}] indices: expected integers in [0, {size}), got {wrong[0]}")
     shape = x.shape[:2]
-    return x.reshape(*shape, int(np.prod(x.shape[2:]))), indices.reshape(*shape, int(np.prod(indices.shape[2:])))
+    flat, numbers = (
+        x.reshape(*shape, int(np.prod(x.shape[2:]))),
+        indices.reshape(*shape, int(np.prod(indices.shape[2:]))),
+    )
+    return np.ascontiguousarray(flat), np.ascontiguousarray(numbers)  # in C order the last of several assignments stays
 
 
 def gather_planes(x: Array, indices: Array) -> Array:
@@ -120,7 +124,7 @@ def scatter_planes(x: Array, indices: Array, size: Sequence[int], sum: bool) -> 
     values, numbers = _planes("scatter_planes", x, indices, plane)
     n, c, _ = values.shape
     out = np.zeros((n * c, plane), np.promote_types(x.dtype, np.float64))
-    rows = np.broadcast_to(np.arange(n * c)[:, None], (n * c, values.shape[2]))
+    rows = np.repeat(np.arange(n * c)[:, None], values.shape[2], 1)
     places = (rows, numbers.reshape(n * c, -1) if numbers.size else rows)
     with np.errstate(all="ignore"):
         if sum:

@@ -29,6 +29,7 @@ from . import (  # noqa: F401
     normalization,
     optimizer,
     pool,
+    recurrent,
     reduce,
     scatter,
     shape,

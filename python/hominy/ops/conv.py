@@ -30,6 +30,7 @@ from .shape import squeeze, unsqueeze
 
 _LARGEST = 2**63 - 1
 _SPACES = ("", "L", "H, W", "D, H, W")
+_LAST = {3: (0, 2, 1), 4: (0, 2, 3, 1), 5: (0, 2, 3, 4, 1)}  # the dimensions with the channels last
 _KERNELS = ("", "k", "kh, kw", "kd, kh, kw")
 
 # --- the operators ----------------------------------------------------------------------------------------------------
@@ -82,11 +83,12 @@ def conv_input_gradient(grad, weight, bias, size, stride, padding, dilation, gro
 
 
 @operator(public=False, direct="conv_weight_gradient")
-def conv_weight_gradient(grad, input, size, stride, padding, dilation, groups, algorithm):
+def conv_weight_gradient(grad, input, size, stride, padding, dilation, groups, algorithm, exact):
     """The gradient of convolution's weight, a kernel of `size`, from that of its output."""
     dtype = _images("conv_weight_gradient", "grad", grad).dtype
     _require_settings("conv_weight_gradient", grad.ndim - 2, grad.shape[1], size, stride, padding, dilation, groups)
-    result = run("conv_weight_gradient", *_computed(grad, input), size, stride, padding, dilation, groups, algorithm)
+    result = run("conv_weight_gradient", *_computed(grad, input), size, stride, padding, dilation, groups, algorithm,
+                 exact)  # fmt: skip
     return result.astype(dtype, copy=False)
 
 
@@ -107,7 +109,9 @@ def _conv_gradients(
         conv_input_gradient(grad, weight, None, shape_of_input[2:], *rest, _other("input_gradient"), exact)
         if needs & 1
         else None,
-        conv_weight_gradient(grad, input, shape_of_weight[2:], *rest, _other("weight_gradient")) if needs & 2 else None,
+        conv_weight_gradient(grad, input, shape_of_weight[2:], *rest, _other("weight_gradient"), exact)
+        if needs & 2
+        else None,
         _channel_sums(grad) if needs & 4 else None,
         grad if needs & 8 else None,
     )
@@ -137,16 +141,18 @@ def _input_gradient_gradients(
     rest = (stride, padding, dilation, groups)
     return (
         convolution(outer, weight, None, None, *rest, "none", _other("forward"), exact) if needs & 1 else None,
-        conv_weight_gradient(grad, outer, shape_of_weight[2:], *rest, _other("weight_gradient")) if needs & 2 else None,
+        conv_weight_gradient(grad, outer, shape_of_weight[2:], *rest, _other("weight_gradient"), exact)
+        if needs & 2
+        else None,
         _channel_sums(outer) if needs & 4 else None,
     )
 
 
-def _weight_gradient_gradients(outer, needs, grad, input, shape_of_input, stride, padding, dilation, groups):
+def _weight_gradient_gradients(outer, needs, grad, input, shape_of_input, stride, padding, dilation, groups, exact):
     rest = (stride, padding, dilation, groups)
     return (
-        convolution(input, outer, None, None, *rest, "none", _other("forward"), choice.exact) if needs & 1 else None,
-        conv_input_gradient(grad, outer, None, shape_of_input[2:], *rest, _other("input_gradient"), choice.exact)
+        convolution(input, outer, None, None, *rest, "none", _other("forward"), exact) if needs & 1 else None,
+        conv_input_gradient(grad, outer, None, shape_of_input[2:], *rest, _other("input_gradient"), exact)
         if needs & 2
         else None,
     )
@@ -428,7 +434,7 @@ def by_form(prepared: PreparedWeight, arguments: tuple[Any, ...]) -> Any:
     x, weight, bias, residual, stride, padding, dilation, groups, activation, algorithm, exact = arguments
     array = x._array
     last = not array.flags.c_contiguous
-    if not last or np.moveaxis(array, 1, -1).flags.c_contiguous:
+    if not last or array.transpose(_LAST[array.ndim]).flags.c_contiguous:
         form = prepared.form(array.shape, last, (stride, padding, dilation, groups, algorithm, exact))
         if form is not None:
             b, r = None if bias is None else bias._array, None if residual is None else residual._array
@@ -450,7 +456,7 @@ def _refuse_gradients(name: str, *tensors: Any) -> None:
 
 @functional
 def conv1d(
-    input: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+    input: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: Any = 1
 ) -> Any:
     """As `conv2d`, of input (N, in_channels, L) or (in_channels, L), weight (out_channels, in_channels/groups, k)."""
     return _conv("conv1d", 1, input, weight, bias, stride, padding, dilation, groups)
@@ -458,7 +464,7 @@ def conv1d(
 
 @functional
 def conv2d(
-    input: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+    input: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: Any = 1
 ) -> Any:
     """Cross-correlation, which networks call convolution:
 
@@ -487,7 +493,7 @@ def conv2d(
 
 @functional
 def conv3d(
-    input: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+    input: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: Any = 1
 ) -> Any:
     """As `conv2d`, of input (N, in_channels, D, H, W) or (in_channels, D, H, W) and weight (out_channels,
     in_channels/groups, kd, kh, kw)."""
@@ -539,7 +545,7 @@ def conv_transpose1d(
     stride: Any = 1,
     padding: Any = 0,
     output_padding: Any = 0,
-    groups: int = 1,
+    groups: Any = 1,
     dilation: Any = 1,
 ) -> Any:
     """As `conv_transpose2d`, of input (N, in_channels, L) or (in_channels, L) and weight (in_channels,
@@ -557,7 +563,7 @@ def conv_transpose2d(
     stride: Any = 1,
     padding: Any = 0,
     output_padding: Any = 0,
-    groups: int = 1,
+    groups: Any = 1,
     dilation: Any = 1,
 ) -> Any:
     """The gradient of `conv2d` in its input, as a layer: every input position adds weight * input[n, c, p] to the
@@ -590,7 +596,7 @@ def conv_transpose3d(
     stride: Any = 1,
     padding: Any = 0,
     output_padding: Any = 0,
-    groups: int = 1,
+    groups: Any = 1,
     dilation: Any = 1,
 ) -> Any:
     """As `conv_transpose2d`, of input (N, in_channels, D, H, W) or (in_channels, D, H, W) and weight (in_channels,
@@ -650,8 +656,8 @@ def conv(
 def algorithm_of(input: Any, weight: Any, stride: Any, padding: Any, dilation: Any, groups: Any, direction: str) -> str:
     """backends.conv_algorithm."""
     name = "conv_algorithm"
-    if direction not in DIRECTIONS["auto"]:
-        raise ValueError(f"[{name}] direction: expected one of {', '.join(DIRECTIONS['auto'])}, got {direction!r}")
+    if direction not in DIRECTIONS:
+        raise ValueError(f"[{name}] direction: expected one of {', '.join(DIRECTIONS)}, got {direction!r}")
     x, w = (tensor._array for tensor in _floating(name, input, weight)[:2])
     x = _images(name, "input", x if x.ndim == w.ndim else x[None])
     geometry = _geometry(name, x, w, None, stride, padding, dilation, groups)

@@ -139,19 +139,21 @@ def adaptive(inputs: tuple[int, ...], size: tuple[int, ...], divide: bool) -> Wi
     return Windows(tuple(lists), inputs)
 
 
-def _nearest(n: int, count: int, scale: float | None, exact: bool) -> Lists:
+def _nearest(n: int, count: int, scale: float | None, exact: bool, image: bool) -> Lists:
+    """As PyTorch computes them for float32, in single precision; `image`: for two dimensions, by another formula."""
     i = np.arange(count, dtype=np.int64)
-    if exact or count not in (n, 2 * n):
-        # PyTorch computes this in single precision, whatever the tensor's dtype.
-        step = np.float32(1 / scale) if scale else np.float32(n) / np.float32(max(count, 1))
-        if exact:
-            source = np.floor(((i + 0.5) * np.float64(step)).astype(np.float32))
-        else:
-            source = np.floor(i.astype(np.float32) * step)
-        i = np.minimum(source.astype(np.int64), n - 1)
-    elif count != n:
-        i = i >> 1
-    return Lists(np.ones(count, np.int32), i.astype(np.int32)[None], None, None)
+    step = np.float32(1 / scale) if scale else np.float32(n) / np.float32(max(count, 1))
+    if exact and image:
+        source = np.floor(((i + 0.5) * np.float64(step)).astype(np.float32))
+    elif exact:
+        source = ((i + 0.5) * np.float64(step) - 0.5).astype(np.float32)
+        source = np.floor(np.maximum(source, 0) + np.float32(0.5))
+    elif image and count in (n, 2 * n):  # whatever the scale
+        source = i // (count // n)
+    else:
+        source = np.floor(i.astype(np.float32) * step)
+    positions = np.minimum(source.astype(np.int64), n - 1)
+    return Lists(np.ones(count, np.int32), positions.astype(np.int32)[None], None, None)
 
 
 def _sources(n: int, count: int, scale: float | None, align_corners: bool, clamped: bool) -> tuple[Array, Array]:
@@ -169,7 +171,7 @@ def _sources(n: int, count: int, scale: float | None, align_corners: bool, clamp
 
 def _linear(n: int, count: int, scale: float | None, align_corners: bool) -> Lists:
     if count == n:  # a copy, whatever the scale
-        return _nearest(n, n, None, False)
+        return _nearest(n, n, None, False, True)
     before, behind = _sources(n, count, scale, align_corners, True)
     inner = before < n - 1
     weights = np.stack([np.where(inner, 1 - behind, 1.0), np.where(inner, behind, 0.0)])
@@ -200,7 +202,7 @@ def interpolating(
     lists = []
     for n, count, scale in zip(inputs, size, scales, strict=True):
         if mode.startswith("nearest"):
-            lists.append(_nearest(n, count, scale, mode == "nearest-exact"))
+            lists.append(_nearest(n, count, scale, mode == "nearest-exact", len(inputs) == 2))
         else:
             lists.append((_cubic if mode == "bicubic" else _linear)(n, count, scale, align_corners))
     return Windows(tuple(lists), inputs)

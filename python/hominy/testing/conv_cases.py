@@ -112,12 +112,12 @@ def conv_input_gradient(label: str, bias: bool) -> Case:
 
 
 def conv_weight_gradient() -> Case:
-    """f(grad, x, size, stride, padding, dilation, groups, algorithm)."""
+    """f(grad, x, size, stride, padding, dilation, groups, algorithm, exact)."""
 
     def make(rng: Any, dtype: Any, size: Size) -> Any:
         x, weight, stride, padding, dilation, groups = size
         return (draw(rng, dtype, out_shape(size)), draw(rng, dtype, x), weight[2:], stride, padding, dilation, groups,
-                "auto")  # fmt: skip
+                "auto", False)  # fmt: skip
 
     def bound(y: Any, u: float, grad: Array, x: Array, size: Any, *rest: Any) -> Any:
         grad, x = _magnitudes(grad, x)

@@ -40,7 +40,7 @@ def _adding_bound(y: Array, u: float, grad: Array, indices: Array, lists: Any) -
 
 
 def _scatter_bound(y: Array, u: float, x: Array, indices: Array, size: Any, sum: bool) -> Any:
-    return indices[0, 0].size * u * reference.scatter_planes(np.abs(x), indices, size, sum) if sum else 0.0
+    return math.prod(indices.shape[2:]) * u * reference.scatter_planes(np.abs(x), indices, size, sum) if sum else 0.0
 
 
 def _resample_case(

@@ -9,16 +9,17 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..autograd import no_grad
-from ..creation import tensor
-from ..ops.shape import cat
-from ..prepared import prepare as prepare_weight
-from ..tensor import Tensor
-from ..utils.arguments import number, wrong
-from .parameter import Parameter
+from ...autograd import no_grad
+from ...creation import tensor
+from ...ops.shape import cat
+from ...prepared import prepare as prepare_weight
+from ...tensor import Tensor
+from ...utils.arguments import number, wrong
+from ..parameter import Parameter
+from . import rnn as rnn
 
 if TYPE_CHECKING:
-    from .module import Module
+    from ..module import Module
 
 M = TypeVar("M")
 
@@ -223,7 +224,7 @@ def prepare(module: Module) -> PreparedModel:
     Parameter in its place is used as it is), and no gradients can be recorded, until the handle's `remove()`.
     Transposed convolutions and linear layers are left alone: their kernels have no packed form.
     """
-    from .conv import Conv1d, Conv2d, Conv3d
+    from ..conv import Conv1d, Conv2d, Conv3d
 
     found = [each for each in module.modules() if isinstance(each, (Conv1d, Conv2d, Conv3d))]
     for each in found:
