@@ -4,9 +4,11 @@ EfficientNet-Lite0 has learnt the 1,000 classes of ImageNet. All but its last la
 that tell those classes apart; to tell cats from dogs it takes a plane through them:
 
     1. z = features(x), (N, 1280), computed once for every picture, and scores = W z + b, where W and b alone learn;
-    2. all layers learn, W and b from where step 1 left them, by small steps on mirrored and cropped pictures.
+    2. all layers learn, W and b from where step 1 left them, by small steps on mirrored and cropped pictures. Batch
+       norm keeps ImageNet's means and variances.
 
     last layer alone: 98.45% right
+    with 200 training pictures of each kind, of 400: last layer alone 98.00%, all layers 98.25%
 
 --data is a folder with train/cat, train/dog, test/cat and test/dog full of JPEG files (such as Kaggle's "Dogs vs.
 Cats", 1,000 pictures of each kind in each half, here 128 x 128 pixels). --weights is the file of the package that
@@ -38,6 +40,17 @@ class Augmented:
 
     def __iter__(self):
         return ((prepared(self.augment(x)), y) for x, y in self.loader)
+
+
+class Steady(nn.Sequential):
+    """Layers whose batch norms stay in evaluation mode."""
+
+    def train(self, mode=True):
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.training = False
+        return self
 
 
 def load(folder, limit, size):
@@ -75,7 +88,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", default="../shared/data/cats-dogs", help="folder with train and test")
     parser.add_argument("--weights", default=weights_of_package(), help="efficientnet-lite0-57934424.pth")
-    parser.add_argument("--epochs", type=int, default=2, help="of fine-tuning; 0 leaves it out")
+    parser.add_argument("--epochs", type=int, default=1, help="of fine-tuning; 0 leaves it out")
     parser.add_argument("--limit", type=int, help="so many pictures of each kind alone")
     parser.add_argument("--size", type=int, default=224, help="pixels a side")
     arguments = parser.parse_args()
@@ -86,7 +99,7 @@ if __name__ == "__main__":
 
     folder = pathlib.Path(arguments.data)
     train, test = (load(folder / part, arguments.limit, arguments.size) for part in ("train", "test"))
-    model = models.efficientnet_lite0(weights=arguments.weights)
+    model = models.efficientnet_lite0(weights=arguments.weights, drop_connect=0.0)
 
     began = time.perf_counter()
     known, unknown = (features(model, data) for data in (train, test))
@@ -101,14 +114,14 @@ if __name__ == "__main__":
 
     if arguments.epochs:
         model._fc = head[1]
-        model.to(memory_format=hominy.channels_last)
+        model = Steady(model)
         augment = T.Compose(
             [T.RandomHorizontalFlip(), T.RandomCrop(arguments.size, padding=12, padding_mode="reflect")]
         )
         loader = Augmented(DataLoader(train, 32, shuffle=True), augment)
-        optimizer = optim.AdamW(model.parameters(), lr=1e-4)
+        optimizer = optim.AdamW(model.parameters(), lr=2e-5)
         schedule = optim.lr_scheduler.OneCycleLR(
-            optimizer, 1e-4, epochs=arguments.epochs, steps_per_epoch=len(loader), pct_start=0.3
+            optimizer, 2e-5, epochs=arguments.epochs, steps_per_epoch=len(loader), pct_start=0.3
         )
         began = time.perf_counter()
         hominy.fit(model, loader, loss, optimizer, arguments.epochs, metrics=metrics, scheduler=schedule)

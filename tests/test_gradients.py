@@ -203,9 +203,35 @@ TAPE += [
 ]
 
 
+def recurrent_arguments(x, gates, cell, lengths=None, both=False, extra=False):
+    """Two steps of two rows of one unit: all fifteen tensors of `recurrent_layer`, and its settings."""
+
+    def direction():
+        return (x(gates, 2), x(gates, 1), x(gates), x(gates), *((x(1, 1), x(3, 1)) if extra else (None, None)))
+
+    weights = (*direction(), *(direction() if both else (None,) * 6))
+    states = x(1 + both, 2, 1), x(1 + both, 2, 1) if cell == "lstm" else None
+    return (x(2, 2, 2), *states, *weights, lengths, cell, None, False, False, True)
+
+
+TAPE += [
+    tape("recurrent_layer", lambda x: recurrent_arguments(x, 4, "lstm", both=True, extra=True), *range(15)),
+    tape(
+        "recurrent_layer",
+        lambda x: recurrent_arguments(x, 3, "gru", np.array([2, 1])),
+        *(0, 1, 3, 4, 5, 6),
+        label="recurrent_layer, gru with lengths",
+    ),
+    tape("recurrent_layer", lambda x: recurrent_arguments(x, 1, "rnn_tanh"), 0, 1, 3, 4, label="recurrent_layer, tanh"),
+]
+
+
 # What a kernel's operator is a function of, where not of its arguments as they stand: the second result of
 # cross_entropy_rows and _mean is there for their gradients alone, whose rules know that it follows from the logits.
 THROUGH = {
+    "recurrent_layer": lambda operator, *arguments: hominy.cat(
+        [result.flatten() for result in operator(*arguments)[:3] if result is not None]
+    ),
     "max_pool": lambda operator, *arguments: operator(*arguments)[0],
     "layer_norm_over": lambda operator, *arguments: operator(*arguments)[0],
     "channel_norm": lambda operator, *arguments: operator(*arguments)[0],

@@ -44,7 +44,8 @@ hominy_recurrent read_cell(const char* op, const std::string& name, py::handle o
       raise_value(op, "activations", std::to_string(count) + " of them", std::to_string(functions.size()));
     for (size_t i = 0; i < count; ++i) {
       py::tuple one = functions[i].cast<py::tuple>();
-      if (one.size() != 3) raise_value(op, "activations", "(name, alpha, beta) each", py::str(py::object(functions[i])));
+      if (one.size() != 3)
+        raise_value(op, "activations", "(name, alpha, beta) each", py::str(py::object(functions[i])));
       cell.activation[i] = gate_activation_of(op, one[0].cast<std::string>());
       cell.alpha[i] = one[1].cast<double>();
       cell.beta[i] = one[2].cast<double>();
@@ -98,7 +99,8 @@ struct recurrent_call {
   bool has_lengths = false, packed = false, batch_first = false;
 
   recurrent_call(const char* op, py::handle weight_arrays, const std::string& name, py::handle options) : op(op) {
-    if (!py::isinstance<py::tuple>(weight_arrays)) raise_value(op, "weights", "a tuple of tuples", py::str(weight_arrays));
+    if (!py::isinstance<py::tuple>(weight_arrays))
+      raise_value(op, "weights", "a tuple of tuples", py::str(weight_arrays));
     py::tuple all = py::reinterpret_borrow<py::tuple>(weight_arrays);
     directions = int(all.size());
     if (directions != 1 && directions != 2) raise_value(op, "weights", "1 or 2 directions", std::to_string(all.size()));
@@ -181,7 +183,8 @@ struct recurrent_call {
     if (lengths.dtype != HOMINY_INT64)
       throw py::type_error(std::string("[") + op + "] lengths: expected dtype int64, got " + dtype_name(lengths.dtype));
     if (lengths.ndim != 1 || (!packed && lengths.shape[0] != batch))
-      raise_value(op, "lengths", packed ? "1 dimension" : "(batch=" + std::to_string(batch) + ",)", shape_text(lengths));
+      raise_value(op, "lengths", packed ? "1 dimension" : "(batch=" + std::to_string(batch) + ",)",
+                  shape_text(lengths));
     batch = lengths.shape[0];
     int64_t before = packed ? x.shape[0] : steps, total = 0;
     for (int64_t b = 0; b < batch; ++b) {
@@ -219,8 +222,9 @@ struct recurrent_call {
   // (T, B, D * P) in the input's order of dimensions.
   hominy_tensor output_shape() const {
     const int64_t width = directions * state;
-    return packed ? shaped(x, {x.shape[0], width})
-                  : batch_first ? shaped(x, {batch, steps, width}) : shaped(x, {steps, batch, width});
+    return packed        ? shaped(x, {x.shape[0], width})
+           : batch_first ? shaped(x, {batch, steps, width})
+                         : shaped(x, {steps, batch, width});
   }
   // Direction i's share of an array of that shape.
   hominy_tensor output_of(const hominy_tensor& y, int i) const {
@@ -324,7 +328,8 @@ py::object run_recurrent(py::handle x_array, py::handle lengths, py::handle weig
       kept.shape[0] = kept_bytes / dtype_size(kept.dtype);
       kept_array = allocate(op, kept);
     }
-    const int64_t bytes = kernels->recurrent_workspace_size(&call.cell, call.direction, &call.x, call.lengths_or_null());
+    const int64_t bytes =
+        kernels->recurrent_workspace_size(&call.cell, call.direction, &call.x, call.lengths_or_null());
     workspace scratch(bytes);
     {
       unlocked without_lock(call.worth_unlocking());
@@ -375,7 +380,8 @@ py::object run_recurrent_backward(py::handle grad_y, py::handle grad_h, py::hand
     hominy_tensor kept = describe_floating(op, "kept", kept_array);
     if (kept.dtype != call.x.dtype || kept.ndim != 1 || !is_c_contiguous(kept) ||
         kept.shape[0] * dtype_size(kept.dtype) != kept_bytes)
-      raise_value(op, "kept", "what recurrent kept: " + std::to_string(kept_bytes / dtype_size(call.x.dtype)) + " elements",
+      raise_value(op, "kept",
+                  "what recurrent kept: " + std::to_string(kept_bytes / dtype_size(call.x.dtype)) + " elements",
                   shape_text(kept));
 
     // Results.
@@ -443,21 +449,24 @@ py::object run_recurrent_step(prepared_weights& prepared, py::handle x_array, py
   return declining([&]() -> py::object {
     const char* op = "recurrent_step";
     if (prepared.directions != 1) raise_value(op, "prepared", "one direction", "2");
-    if (prepared.level != kernels) raise_value(op, "prepared", "weights packed for this ISA level", prepared.level->isa);
+    if (prepared.level != kernels)
+      raise_value(op, "prepared", "weights packed for this ISA level", prepared.level->isa);
     const auto read = [&](const char* argument, py::handle h, int64_t batch, int64_t size) {
       hominy_tensor t = describe_floating(op, argument, h);
       if (t.dtype != prepared.dtype)
-        throw py::type_error(std::string("[") + op + "] " + argument + ": expected dtype " + dtype_name(prepared.dtype) +
-                             ", got " + dtype_name(t.dtype));
+        throw py::type_error(std::string("[") + op + "] " + argument + ": expected dtype " +
+                             dtype_name(prepared.dtype) + ", got " + dtype_name(t.dtype));
       if (t.ndim != 2 || (batch >= 0 && t.shape[0] != batch) || t.shape[1] != size)
-        raise_value(op, argument,
-                    "(batch" + (batch >= 0 ? "=" + std::to_string(batch) : std::string()) + ", " + std::to_string(size) + ")",
-                    shape_text(t));
+        raise_value(
+            op, argument,
+            "(batch" + (batch >= 0 ? "=" + std::to_string(batch) : std::string()) + ", " + std::to_string(size) + ")",
+            shape_text(t));
       return t;
     };
     hominy_tensor x = read("input", x_array, -1, prepared.input);
     const int64_t batch = x.shape[0];
-    hominy_tensor h = read("h", h_array, batch, prepared.state), h_out = read("h_out", h_out_array, batch, prepared.state);
+    hominy_tensor h = read("h", h_array, batch, prepared.state),
+                  h_out = read("h_out", h_out_array, batch, prepared.state);
     hominy_tensor c, c_out;
     require_writeable(op, "h_out", h_out_array);
     hominy_recurrent_direction d = prepared.direction[0];
@@ -470,7 +479,8 @@ py::object run_recurrent_step(prepared_weights& prepared, py::handle x_array, py
     for (const hominy_tensor* out : outs)
       for (const hominy_tensor* in : ins)
         if (out && in && overlaps_partly(*in, *out))
-          raise_value(op, out == &h_out ? "h_out" : "c_out", "no memory of an argument's, or exactly its", "an overlap");
+          raise_value(op, out == &h_out ? "h_out" : "c_out", "no memory of an argument's, or exactly its",
+                      "an overlap");
     // One step: (1, batch, ...).
     hominy_tensor steps = shaped(x, {1, batch, prepared.input}), y = shaped(x, {1, batch, prepared.state});
     steps.data = x.data;

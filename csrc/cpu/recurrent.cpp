@@ -3,7 +3,8 @@
 //   recurrent        reads the call, packs weights, deals directions and rows out to threads
 //   forward_walk     one direction, some rows: chunk after chunk of steps
 //     multiply_input   x W + b of a chunk, as one product
-//     take_step        h' R added tile by tile; each tile of sums goes through the cell while it lies in the first-level
+//     take_step        h' R added tile by tile; each tile of sums goes through the cell while it lies in the
+//     first-level
 //                      cache (recurrent_cell.hpp)
 //
 // What differs between cells is in take_step's two stages and in the functions that it names.
@@ -21,8 +22,9 @@ constexpr int64_t rows_by_step = 8;  // so many rows of a step make good panels
 
 template <class T>
 HOMINY_SMALL forward_walk<T>::forward_walk(const recurrent_shape& shape, const hominy_recurrent_direction& direction,
-                              const cell_functions<T>& functions, const row_list& rows, const hominy_tensor* x,
-                              bool with_y, T* kept, bool keeps, bool computes, arena& workspace)
+                                           const cell_functions<T>& functions, const row_list& rows,
+                                           const hominy_tensor* x, bool with_y, T* kept, bool keeps, bool computes,
+                                           arena& workspace)
     : shape(shape),
       direction(direction),
       functions(functions),
@@ -69,8 +71,8 @@ HOMINY_SMALL void forward_walk<T>::begin_rows(int64_t s, int64_t b0, int64_t b1,
   const int64_t known = maximum_of(b0, minimum_of(b1, active(s - 1))), now = minimum_of(b1, active(s));
   T* const state = h[s & 1];
   if (now > known) {
-    copy_rows(rows_from<T>(describe_matrix(direction.h0), known), state + known * h_row, h_row, now - known, shape.state,
-              shape.padded_state);
+    copy_rows(rows_from<T>(describe_matrix(direction.h0), known), state + known * h_row, h_row, now - known,
+              shape.state, shape.padded_state);
     if (c)
       copy_rows(rows_from<T>(describe_matrix(direction.c0), known), c + known * shape.padded, shape.padded, now - known,
                 shape.units, shape.padded);
@@ -104,13 +106,15 @@ void forward_walk<T>::multiply_input(const chunk& part, int64_t tasks) {
   const int64_t t0 = part.t0, t1 = part.t1, b0 = part.b0, b1 = part.b1;
   constexpr int64_t size = sizeof(T);
   const int64_t blocks = parts_of(shape.padded, block_units<T>), k = shape.input;
-  const auto multiply = [&](int64_t block, int64_t count, const char* a, int64_t a_row, int64_t a_step, T* out, bool fetch) {
+  const auto multiply = [&](int64_t block, int64_t count, const char* a, int64_t a_row, int64_t a_step, T* out,
+                            bool fetch) {
     const int64_t width = block_width<T>(shape.padded, block), first = block * block_units<T>;
     for (int64_t g = 0; g < shape.gates; ++g) {
       const T* const next = out + first + (g + 1 < shape.gates ? (g + 1) * shape.padded : count * gates_row);
       fetch_rows<1>(next, gates_row, count, width);
-      multiply_strip<T>(count, width, k, a, a_row, a_step, strip_of<T>(weights.input, shape.padded, shape.gates, k, block, g),
-                        fetch, weights.bias + g * shape.padded + first, 0, out + g * shape.padded + first, gates_row);
+      multiply_strip<T>(count, width, k, a, a_row, a_step,
+                        strip_of<T>(weights.input, shape.padded, shape.gates, k, block, g), fetch,
+                        weights.bias + g * shape.padded + first, 0, out + g * shape.padded + first, gates_row);
     }
   };
   const double work = double(rows.first[t1] - rows.first[t0]) * double(k) * double(shape.gates * shape.padded);
@@ -123,8 +127,8 @@ void forward_walk<T>::multiply_input(const chunk& part, int64_t tasks) {
       const row_panels panels(maximum_of<int64_t>(0, minimum_of(b1, rows.active(t)) - b0));
       if (panel >= panels.count) return;
       const int64_t b = b0 + panels.begin(panel);
-      multiply(block, panels.rows(panel), x.at(rows, t, b), x.row_stride(shape.batch), x.element,
-               gates_at(part, t, b), i == 0);
+      multiply(block, panels.rows(panel), x.at(rows, t, b), x.row_stride(shape.batch), x.element, gates_at(part, t, b),
+               i == 0);
     });
     return;
   }
@@ -195,10 +199,10 @@ void forward_walk<T>::take_step(int64_t s, const chunk& part, int64_t tasks) {
       const bool apart = gru && g == 2;
       const T* const next = g + 1 < shape.gates ? p.gates.at(0, (g + 1) * shape.padded) : p.gates.at(count, 0);
       fetch_rows<0>(next, gates_row, count, width);
-      multiply_strip<T>(count, width, shape.state, reinterpret_cast<const char*>(before + r * h_row), h_row * size, size,
-                        strip_of<T>(weights.recurrent, shape.padded, shape.gates, shape.state, block, g), panel == 0,
-                        apart ? weights.recurrent_bias + first : p.gates.data + g * shape.padded, apart ? 0 : gates_row,
-                        sums + g * width, p.sums_row);
+      multiply_strip<T>(count, width, shape.state, reinterpret_cast<const char*>(before + r * h_row), h_row * size,
+                        size, strip_of<T>(weights.recurrent, shape.padded, shape.gates, shape.state, block, g),
+                        panel == 0, apart ? weights.recurrent_bias + first : p.gates.data + g * shape.padded,
+                        apart ? 0 : gates_row, sums + g * width, p.sums_row);
     }
     if (lstm)
       fast ? lstm_forward<T, fast_type<T>>(p, functions) : lstm_forward<T, false>(p, functions);
@@ -275,7 +279,8 @@ HOMINY_SMALL void fill_the_rest(const recurrent_shape& s, const row_list& rows, 
   const auto copy_state = [&](const hominy_tensor* from, const hominy_tensor* to, int64_t units) {
     const int64_t first = rows.active(0);
     if (!to) return;
-    const exact_rows<T> source = rows_from<T>(describe_matrix(from), first), target = rows_from<T>(describe_matrix(to), first);
+    const exact_rows<T> source = rows_from<T>(describe_matrix(from), first),
+                        target = rows_from<T>(describe_matrix(to), first);
     for (int64_t r = 0; r < s.batch - first; ++r)
       for (int64_t j = 0; j < units; j += lanes<T>) target.put(r, j, source.get(r, j, units - j), units - j);
   };
@@ -285,8 +290,8 @@ HOMINY_SMALL void fill_the_rest(const recurrent_shape& s, const row_list& rows, 
 
 template <class T>
 HOMINY_SMALL hominy_status recurrent_of(const hominy_recurrent* cell, const hominy_recurrent_direction* directions,
-                           const hominy_tensor* x, const hominy_tensor* lengths, void* kept, int64_t kept_size,
-                           char* workspace, int64_t* workspace_size) {
+                                        const hominy_tensor* x, const hominy_tensor* lengths, void* kept,
+                                        int64_t kept_size, char* workspace, int64_t* workspace_size) {
   recurrent_shape shape;
   hominy_status status = read_problem(cell, directions, x, lengths, &shape);
   if (status != HOMINY_OK) return status;
@@ -381,9 +386,9 @@ int64_t recurrent_kept_size(const hominy_recurrent* cell, const hominy_recurrent
 int64_t recurrent_workspace_size(const hominy_recurrent* cell, const hominy_recurrent_direction* directions,
                                  const hominy_tensor* x, const hominy_tensor* lengths) {
   int64_t size = -1;
-  const hominy_status status =
-      x->dtype == HOMINY_FLOAT32 ? recurrent_of<float>(cell, directions, x, lengths, nullptr, 0, nullptr, &size)
-                                 : recurrent_of<double>(cell, directions, x, lengths, nullptr, 0, nullptr, &size);
+  const hominy_status status = x->dtype == HOMINY_FLOAT32
+                                   ? recurrent_of<float>(cell, directions, x, lengths, nullptr, 0, nullptr, &size)
+                                   : recurrent_of<double>(cell, directions, x, lengths, nullptr, 0, nullptr, &size);
   return status == HOMINY_OK ? size : 0;
 }
 

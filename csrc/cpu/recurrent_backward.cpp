@@ -3,12 +3,13 @@
 //   recurrent_backward   reads the call; blocks of steps, from the last to the first:
 //     forward_walk         where gates were not kept: the block's steps once more
 //     backward_walk        one direction, some rows, step by step:
-//       take_step            gradient of h = gradient of y + (gradients of the later step's gates) R, tile by tile; each
+//       take_step            gradient of h = gradient of y + (gradients of the later step's gates) R, tile by tile;
+//       each
 //                            tile goes through the cell while it lies in the first-level cache (recurrent_cell.hpp)
 //     add_weights, multiply_x   the gradients of weights and of x: products over all rows of the block
 //
-// The gradients of the gates' arguments, d, are the one thing that is written for every step. Both kinds of products read
-// them where they lie: as rows for the gradients of h and x, as columns for those of weights.
+// The gradients of the gates' arguments, d, are the one thing that is written for every step. Both kinds of products
+// read them where they lie: as rows for the gradients of h and x, as columns for those of weights.
 #include "elementwise.hpp"
 #include "recurrent.hpp"
 #include "recurrent_walk.hpp"
@@ -59,8 +60,8 @@ void add_columns(const T* d, int64_t d_row, int64_t rows, int64_t columns, T* su
   }
 }
 
-// sums (columns, strips.padded) += d^T strips, for `columns` columns of d; column_sums (columns), unless it is nullptr, +=
-// theirs. Every element is a chain of sums over added_rows rows each.
+// sums (columns, strips.padded) += d^T strips, for `columns` columns of d; column_sums (columns), unless it is nullptr,
+// += theirs. Every element is a chain of sums over added_rows rows each.
 template <class T>
 void add_outer_products(const T* d, int64_t d_row, int64_t columns, const row_strips<T>& strips, T* sums,
                         T* column_sums) {
@@ -68,7 +69,8 @@ void add_outer_products(const T* d, int64_t d_row, int64_t columns, const row_st
   if (strips.rows == 0 || columns == 0) return;
   const row_panels panels(columns);
   const int64_t across = maximum_of<int64_t>(1, parts_of(strips.padded, block_units<T>)), items = panels.count * across;
-  const int64_t tasks = num_threads() == 1 ? 1 : tasks_for(double(columns) * double(strips.padded) * double(strips.rows), items);
+  const int64_t tasks =
+      num_threads() == 1 ? 1 : tasks_for(double(columns) * double(strips.padded) * double(strips.rows), items);
   parallel_for(tasks, [&](int64_t task) {
     const share mine(items, tasks, task);
     for (int64_t r0 = 0; r0 < strips.rows; r0 += added_rows) {
@@ -83,9 +85,9 @@ void add_outer_products(const T* d, int64_t d_row, int64_t columns, const row_st
           for (int64_t j = 0; j < width; j += 64 / size) __builtin_prefetch(to + k * strips.padded + j, 1);
         if (width > 0)
           tiles<T>().by[width > lanes<T>][count](deep, reinterpret_cast<const char*>(d + r0 * d_row + column), size,
-                                               d_row * size, reinterpret_cast<const char*>(strips.at(strip, r0)),
-                                               width * size, 0, reinterpret_cast<const char*>(zeros), 0,
-                                               reinterpret_cast<char*>(tile), width * size);
+                                                 d_row * size, reinterpret_cast<const char*>(strips.at(strip, r0)),
+                                                 width * size, 0, reinterpret_cast<const char*>(zeros), 0,
+                                                 reinterpret_cast<char*>(tile), width * size);
         for (int64_t k = 0; k < count; ++k)
           for (int64_t j = 0; j < width; j += lanes<T>) {
             T* const p = to + k * strips.padded + j;
@@ -123,10 +125,10 @@ struct backward_walk {
   row_strips<T> middle;            // gru with the reset before the product: r h'; lstm with a projection: h before it
   T* projected;                    // gradient of the projection: (rows, projected_row)
   int64_t projected_row;
-  T* input;                        // W, packed for products with d
+  T* input;                                    // W, packed for products with d
   T *of_input, *of_recurrent, *of_projection;  // sums of the weights' gradients, (gate_rows, padded)
   T *of_bias, *of_peephole;
-  int64_t sums_bytes;  // of all these
+  int64_t sums_bytes;         // of all these
   int64_t low = 0, high = 0;  // the block's steps of time, low <= t < high
 
   backward_walk(const recurrent_shape& shape, const hominy_recurrent_direction& direction,
@@ -151,8 +153,9 @@ struct backward_walk {
 
 template <class T>
 HOMINY_SMALL backward_walk<T>::backward_walk(const recurrent_shape& shape, const hominy_recurrent_direction& direction,
-                                const hominy_recurrent_gradients& gradients, const cell_functions<T>& functions,
-                                const row_list& rows, const hominy_tensor* x, T* kept, arena& from)
+                                             const hominy_recurrent_gradients& gradients,
+                                             const cell_functions<T>& functions, const row_list& rows,
+                                             const hominy_tensor* x, T* kept, arena& from)
     : shape(shape),
       direction(direction),
       gradients(gradients),
@@ -160,7 +163,9 @@ HOMINY_SMALL backward_walk<T>::backward_walk(const recurrent_shape& shape, const
       rows(rows),
       y(describe_sequence(direction.y)),
       y_gradient(describe_sequence(gradients.y)),
-      d_gates(shape.cell == HOMINY_CELL_RNN ? 1 : shape.reset_before ? 3 : 4),
+      d_gates(shape.cell == HOMINY_CELL_RNN ? 1
+              : shape.reset_before          ? 3
+                                            : 4),
       d_row(state_row<T>(d_gates * shape.units)),
       gate_rows(shape.gates * shape.units),
       again([&] {
@@ -346,43 +351,44 @@ void backward_walk<T>::take_step(int64_t s, int64_t end, int64_t b0, int64_t b1,
 
   // Panels of the rows with a later step come first, then those of the others.
   const row_panels continued(both > b0 ? both - b0 : 0), ending(active - maximum_of(both, b0));
-  for_tiles(tasks, parts_of(shape.padded_state, block_units<T>), continued.count + ending.count,
-            [&](int64_t block, int64_t panel) {
-    alignas(64) T sums[max_tile_rows * block_units<T>];
-    const bool continues = panel < continued.count;
-    const row_panels& panels = continues ? continued : ending;
-    if (!continues) panel -= continued.count;
-    const int64_t r0 = (continues ? b0 : maximum_of(both, b0)) + panels.begin(panel), count = panels.rows(panel);
-    const int64_t first = block * block_units<T>, width = block_width<T>(shape.padded_state, block);
-    const exact_rows<T> from_y{y_gradient.data ? y_gradient.at(rows, t, r0) + first * y_gradient.element : nullptr,
-                               y_gradient.row, y_gradient.element};
-    for (int64_t r = 0; r < count; ++r)
-      for (int64_t j = 0; j < width; j += lanes<T>) {
-        vec<T> sum = from_y.get(r, j, maximum_of<int64_t>(0, shape.state - first - j));
-        if (!continues)
-          sum += load(h_gradient + (r0 + r) * shape.padded_state + first + j);
-        else if (through)
-          sum += load(through + (r0 + r) * shape.padded + first + j);
-        store(sums + r * width + j, sum);
-      }
-    backward_panel<T> p = panel_of(r0, count, first, width);
-    if (!shape.two_stages()) p.fetch(shape.kept_gates);
-    if (continues) add_product(again.time_of(s + 1), r0, count, block, sums, panel == 0);
-    if (shape.projected) {
-      for (int64_t r = 0; r < count; ++r)
-        copy_elements(projected + block_of(t, r0 + r) * projected_row + first, sums + r * width, width);
-      return;
-    }
-    p.sums = sums;
-    if (lstm)
-      fast ? lstm_backward<T, fast_type<T>>(p, functions) : lstm_backward<T, false>(p, functions);
-    else if (shape.reset_before)
-      gru_backward_candidate<T>(p, functions);
-    else if (gru)
-      fast ? gru_backward<T, fast_type<T>>(p, functions) : gru_backward<T, false>(p, functions);
-    else
-      rnn_backward<T>(p, functions);
-  });
+  for_tiles(
+      tasks, parts_of(shape.padded_state, block_units<T>), continued.count + ending.count,
+      [&](int64_t block, int64_t panel) {
+        alignas(64) T sums[max_tile_rows * block_units<T>];
+        const bool continues = panel < continued.count;
+        const row_panels& panels = continues ? continued : ending;
+        if (!continues) panel -= continued.count;
+        const int64_t r0 = (continues ? b0 : maximum_of(both, b0)) + panels.begin(panel), count = panels.rows(panel);
+        const int64_t first = block * block_units<T>, width = block_width<T>(shape.padded_state, block);
+        const exact_rows<T> from_y{y_gradient.data ? y_gradient.at(rows, t, r0) + first * y_gradient.element : nullptr,
+                                   y_gradient.row, y_gradient.element};
+        for (int64_t r = 0; r < count; ++r)
+          for (int64_t j = 0; j < width; j += lanes<T>) {
+            vec<T> sum = from_y.get(r, j, maximum_of<int64_t>(0, shape.state - first - j));
+            if (!continues)
+              sum += load(h_gradient + (r0 + r) * shape.padded_state + first + j);
+            else if (through)
+              sum += load(through + (r0 + r) * shape.padded + first + j);
+            store(sums + r * width + j, sum);
+          }
+        backward_panel<T> p = panel_of(r0, count, first, width);
+        if (!shape.two_stages()) p.fetch(shape.kept_gates);
+        if (continues) add_product(again.time_of(s + 1), r0, count, block, sums, panel == 0);
+        if (shape.projected) {
+          for (int64_t r = 0; r < count; ++r)
+            copy_elements(projected + block_of(t, r0 + r) * projected_row + first, sums + r * width, width);
+          return;
+        }
+        p.sums = sums;
+        if (lstm)
+          fast ? lstm_backward<T, fast_type<T>>(p, functions) : lstm_backward<T, false>(p, functions);
+        else if (shape.reset_before)
+          gru_backward_candidate<T>(p, functions);
+        else if (gru)
+          fast ? gru_backward<T, fast_type<T>>(p, functions) : gru_backward<T, false>(p, functions);
+        else
+          rnn_backward<T>(p, functions);
+      });
   if (!shape.two_stages()) return;
 
   const row_panels panels(active - b0);
@@ -395,15 +401,16 @@ void backward_walk<T>::take_step(int64_t s, int64_t end, int64_t b0, int64_t b1,
     p.sums = sums;
     const int64_t all = 3 * shape.units;
     if (shape.projected) {
-      multiply_strip<T>(count, width, shape.state, reinterpret_cast<const char*>(projected + block_of(t, r0) * projected_row),
+      multiply_strip<T>(count, width, shape.state,
+                        reinterpret_cast<const char*>(projected + block_of(t, r0) * projected_row),
                         projected_row * size, size, strip_of<T>(projection, shape.padded, 1, shape.state, block, 0),
                         panel == 0, zeros, 0, sums, width);
       fast ? lstm_backward<T, fast_type<T>>(p, functions) : lstm_backward<T, false>(p, functions);
     } else {
       multiply_strip<T>(count, width, shape.units,
-                        reinterpret_cast<const char*>(d + block_of(t, r0) * d_row + 2 * shape.units), d_row * size, size,
-                        strip_of<T>(recurrent, shape.padded, 1, all, block, 0) + 2 * shape.units * width, panel == 0,
-                        zeros, 0, sums, width);
+                        reinterpret_cast<const char*>(d + block_of(t, r0) * d_row + 2 * shape.units), d_row * size,
+                        size, strip_of<T>(recurrent, shape.padded, 1, all, block, 0) + 2 * shape.units * width,
+                        panel == 0, zeros, 0, sums, width);
       gru_backward_reset<T>(p, functions);
     }
   });
@@ -469,7 +476,9 @@ void backward_walk<T>::multiply_x(const sequence& out, bool adds) {
   if (x_rows.rows == 0) return;
   const row_panels panels(x_rows.rows);
   const int64_t blocks = parts_of(x_rows.padded, block_units<T>);
-  const int64_t tasks = num_threads() == 1 ? 1 : tasks_for(double(x_rows.rows) * double(x_rows.padded) * double(gate_rows), blocks * panels.count);
+  const int64_t tasks = num_threads() == 1 ? 1
+                                           : tasks_for(double(x_rows.rows) * double(x_rows.padded) * double(gate_rows),
+                                                       blocks * panels.count);
   for_tiles(tasks, panels.count, blocks, [&](int64_t panel, int64_t block) {
     alignas(64) T sums[max_tile_rows * block_units<T>];
     alignas(64) const T zeros[block_units<T>] = {};
@@ -497,22 +506,21 @@ void backward_walk<T>::multiply_x(const sequence& out, bool adds) {
 // ---- The call -------------------------------------------------------------------------------------------------------
 
 HOMINY_SMALL hominy_status check_gradients(const recurrent_shape& s, const hominy_recurrent_gradients& g,
-                              const hominy_recurrent_direction& d, const hominy_tensor* x) {
+                                           const hominy_recurrent_direction& d, const hominy_tensor* x) {
   const int32_t dtype = x->dtype;
   const int64_t rows = s.gates * s.units;
-  const hominy_status checks[] = {
-      x->ndim == 2 ? check_array(g.y, dtype, 2, s.rows, s.state)
-                   : check_array(g.y, dtype, 3, s.steps, s.batch, s.state),
-      check_array(g.h_n, dtype, 2, s.batch, s.state),
-      check_array(g.c_n, dtype, 2, s.batch, s.units),
-      check_array(g.h0, dtype, 2, s.batch, s.state),
-      check_array(g.c0, dtype, 2, s.batch, s.units),
-      check_array(g.w_ih, dtype, 2, rows, s.input),
-      check_array(g.w_hh, dtype, 2, rows, s.state),
-      check_array(g.b_ih, dtype, 1, rows),
-      check_array(g.b_hh, dtype, 1, rows),
-      check_array(g.w_hr, dtype, 2, s.state, s.units),
-      check_array(g.peephole, dtype, 2, 3, s.units)};
+  const hominy_status checks[] = {x->ndim == 2 ? check_array(g.y, dtype, 2, s.rows, s.state)
+                                               : check_array(g.y, dtype, 3, s.steps, s.batch, s.state),
+                                  check_array(g.h_n, dtype, 2, s.batch, s.state),
+                                  check_array(g.c_n, dtype, 2, s.batch, s.units),
+                                  check_array(g.h0, dtype, 2, s.batch, s.state),
+                                  check_array(g.c0, dtype, 2, s.batch, s.units),
+                                  check_array(g.w_ih, dtype, 2, rows, s.input),
+                                  check_array(g.w_hh, dtype, 2, rows, s.state),
+                                  check_array(g.b_ih, dtype, 1, rows),
+                                  check_array(g.b_hh, dtype, 1, rows),
+                                  check_array(g.w_hr, dtype, 2, s.state, s.units),
+                                  check_array(g.peephole, dtype, 2, 3, s.units)};
   for (hominy_status status : checks)
     if (status != HOMINY_OK) return status;
   const bool lstm = s.cell == HOMINY_CELL_LSTM;
@@ -529,10 +537,12 @@ HOMINY_SMALL void fill_zero(const hominy_tensor& t) {
 }
 
 template <class T>
-HOMINY_SMALL hominy_status recurrent_backward_of(const hominy_recurrent* cell, const hominy_recurrent_direction* directions,
-                                    const hominy_recurrent_gradients* gradients, const hominy_tensor* x,
-                                    const hominy_tensor* lengths, const void* kept, int64_t kept_size,
-                                    const hominy_tensor* x_gradient, char* workspace, int64_t* workspace_size) {
+HOMINY_SMALL hominy_status recurrent_backward_of(const hominy_recurrent* cell,
+                                                 const hominy_recurrent_direction* directions,
+                                                 const hominy_recurrent_gradients* gradients, const hominy_tensor* x,
+                                                 const hominy_tensor* lengths, const void* kept, int64_t kept_size,
+                                                 const hominy_tensor* x_gradient, char* workspace,
+                                                 int64_t* workspace_size) {
   recurrent_shape s;
   hominy_status status = read_problem(cell, directions, x, lengths, &s);
   if (status != HOMINY_OK) return status;
@@ -604,7 +614,9 @@ HOMINY_SMALL hominy_status recurrent_backward_of(const hominy_recurrent* cell, c
 int64_t recurrent_backward_workspace_size(const hominy_recurrent* cell, const hominy_recurrent_direction* directions,
                                           const hominy_tensor* x, const hominy_tensor* lengths) {
   int64_t size = 0;
-  const auto measure = [&](auto of) { return of(cell, directions, nullptr, x, lengths, nullptr, 0, nullptr, nullptr, &size); };
+  const auto measure = [&](auto of) {
+    return of(cell, directions, nullptr, x, lengths, nullptr, 0, nullptr, nullptr, &size);
+  };
   const hominy_status status =
       x->dtype == HOMINY_FLOAT32 ? measure(recurrent_backward_of<float>) : measure(recurrent_backward_of<double>);
   return status == HOMINY_OK ? size : 0;

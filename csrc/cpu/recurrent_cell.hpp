@@ -1,8 +1,8 @@
 // What the cells do to one panel of rows and one block of units, once the products have left their sums beside them: a
 // few vectors at a time, from and to the first-level cache. Forward and backward stand next to each other.
 //
-// `standard` cells (sigmoid and tanh, nothing special) are straight code in float32. All others, and float64, go through
-// one function that asks for each vector what to do: gate_function.
+// `standard` cells (sigmoid and tanh, nothing special) are straight code in float32. All others, and float64, go
+// through one function that asks for each vector what to do: gate_function.
 #pragma once
 #include "hominy.h"
 #include "lane_access.hpp"
@@ -55,7 +55,8 @@ __attribute__((noinline)) vec<T> gate_slope(const gate_function<T>& f, vec<T> y)
     case HOMINY_GATE_THRESHOLDED_RELU: slope = select<T>(y == zero, zero, one); break;
     case HOMINY_GATE_AFFINE: slope = broadcast<T>(f.alpha); break;
     case HOMINY_GATE_SCALED_TANH: slope = f.beta * (f.alpha - y * y / f.alpha); break;
-    case HOMINY_GATE_HARD_SIGMOID: slope = select<T>(y > zero, broadcast<T>(f.alpha), zero);
+    case HOMINY_GATE_HARD_SIGMOID:
+      slope = select<T>(y > zero, broadcast<T>(f.alpha), zero);
       slope = select<T>(y < one, slope, zero);
       break;
     case HOMINY_GATE_ELU: slope = select<T>(y < zero, y + f.alpha, one); break;
@@ -159,7 +160,8 @@ struct exact_rows {
   }
   __attribute__((noinline)) vec<T> get_part(int64_t r, int64_t j, int64_t count) const {
     const char* const p = data + r * row + j * element;
-    if (neighbours()) return load_partial(reinterpret_cast<const T*>(p), maximum_of<int64_t>(0, minimum_of<int64_t>(count, lanes<T>)));
+    if (neighbours())
+      return load_partial(reinterpret_cast<const T*>(p), maximum_of<int64_t>(0, minimum_of<int64_t>(count, lanes<T>)));
     vec<T> v{};
     for (int64_t i = 0; i < lanes<T> && i < count; ++i) v[i] = load_scalar<T>(p + i * element);
     return v;
@@ -177,18 +179,18 @@ inline void fetch_rows(const T* first, int64_t row, int64_t rows, int64_t units,
 
 template <class T>
 struct forward_panel {
-  int64_t rows, units;       // units of the block that exist
-  int64_t width;             // of the block, whole vectors: gate g's sums of row r at sums + r * sums_row + g * width
+  int64_t rows, units;  // units of the block that exist
+  int64_t width;        // of the block, whole vectors: gate g's sums of row r at sums + r * sums_row + g * width
   int64_t sums_row;
   const T* sums;
-  padded_rows<T> gates;      // what the input product left there (gru: n's share); gets results if `keeps`
-  int64_t gate;              // elements from one gate to the next, in gates
+  padded_rows<T> gates;  // what the input product left there (gru: n's share); gets results if `keeps`
+  int64_t gate;          // elements from one gate to the next, in gates
   bool keeps;
-  padded_rows<T> cells;      // kept c
-  padded_rows<T> c;          // lstm's state
+  padded_rows<T> cells;  // kept c
+  padded_rows<T> c;      // lstm's state
   padded_rows<T> h_before, h;
-  padded_rows<T> middle;     // what a second product is made from: lstm's h before its projection, gru's r h'
-  const T* peephole;         // i, f, o, `gate` apart
+  padded_rows<T> middle;  // what a second product is made from: lstm's h before its projection, gru's r h'
+  const T* peephole;      // i, f, o, `gate` apart
   exact_rows<T> y;
 
   // What the cell will touch comes nearer while a product is at work.
@@ -301,18 +303,19 @@ template <class T>
 struct backward_panel {
   int64_t rows, units;
   int64_t sums_row;
-  const T* sums;              // gradient of h (lstm with projection: of h before it; gru's last stage: of r h')
+  const T* sums;  // gradient of h (lstm with projection: of h before it; gru's last stage: of r h')
   padded_rows<const T> gates, cells;
   int64_t gate;
-  padded_rows<const T> cells_before, cells_start;  // c of the step before: of rows below `continuing`, and of the others
+  padded_rows<const T> cells_before,
+      cells_start;  // c of the step before: of rows below `continuing`, and of the others
   int64_t continuing;
   padded_rows<const T> h_before;  // gru
-  exact_rows<T> y;            // rnn: h itself
-  padded_rows<T> c;           // gradient of c, carried on
-  padded_rows<T> through;     // gru: what reaches h' other than by a product
-  exact_rows<T> d;            // results: gradients of the gates' arguments, gate after gate
-  int64_t d_gates, d_gate;    // bytes from one to the next
-  padded_rows<T> middle;      // gru: r h'
+  exact_rows<T> y;                // rnn: h itself
+  padded_rows<T> c;               // gradient of c, carried on
+  padded_rows<T> through;         // gru: what reaches h' other than by a product
+  exact_rows<T> d;                // results: gradients of the gates' arguments, gate after gate
+  int64_t d_gates, d_gate;        // bytes from one to the next
+  padded_rows<T> middle;          // gru: r h'
   const T* peephole;
 
   void fetch(int64_t gate_count) const {

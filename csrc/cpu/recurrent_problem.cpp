@@ -18,7 +18,8 @@ HOMINY_SMALL hominy_status check_array(const hominy_tensor* t, int32_t dtype, in
   return HOMINY_OK;
 }
 
-HOMINY_SMALL hominy_status read_cell(const hominy_recurrent* cell, const hominy_recurrent_direction* d, recurrent_shape* shape) {
+HOMINY_SMALL hominy_status read_cell(const hominy_recurrent* cell, const hominy_recurrent_direction* d,
+                                     recurrent_shape* shape) {
   recurrent_shape& s = *shape;
   s = {};
   s.cell = cell->cell;
@@ -56,10 +57,12 @@ HOMINY_SMALL hominy_status read_cell(const hominy_recurrent* cell, const hominy_
   if (16.0 * sizeof(double) * (double(s.units) + 64) * (double(s.input) + double(s.state) + 64) > most)
     return HOMINY_OVERFLOW;
   const int64_t rows = s.gates * s.units;
-  const hominy_status checks[] = {
-      check_array(d->w_ih, dtype, 2, rows, s.input),  check_array(d->w_hh, dtype, 2, rows, s.state),
-      check_array(d->b_ih, dtype, 1, rows),           check_array(d->b_hh, dtype, 1, rows),
-      check_array(d->w_hr, dtype, 2, s.state, s.units), check_array(d->peephole, dtype, 2, 3, s.units)};
+  const hominy_status checks[] = {check_array(d->w_ih, dtype, 2, rows, s.input),
+                                  check_array(d->w_hh, dtype, 2, rows, s.state),
+                                  check_array(d->b_ih, dtype, 1, rows),
+                                  check_array(d->b_hh, dtype, 1, rows),
+                                  check_array(d->w_hr, dtype, 2, s.state, s.units),
+                                  check_array(d->peephole, dtype, 2, 3, s.units)};
   for (hominy_status status : checks)
     if (status != HOMINY_OK) return status;
   s.padded = round_up(s.units, lanes_of(dtype));
@@ -68,7 +71,7 @@ HOMINY_SMALL hominy_status read_cell(const hominy_recurrent* cell, const hominy_
 }
 
 HOMINY_SMALL hominy_status read_problem(const hominy_recurrent* cell, const hominy_recurrent_direction* directions,
-                           const hominy_tensor* x, const hominy_tensor* lengths, recurrent_shape* shape) {
+                                        const hominy_tensor* x, const hominy_tensor* lengths, recurrent_shape* shape) {
   recurrent_shape& s = *shape;
   hominy_status status = read_cell(cell, directions, shape);
   if (status != HOMINY_OK) return status;
@@ -76,7 +79,8 @@ HOMINY_SMALL hominy_status read_problem(const hominy_recurrent* cell, const homi
     recurrent_shape second;
     status = read_cell(cell, directions + 1, &second);
     if (status != HOMINY_OK) return status;
-    if (second.dtype != s.dtype || second.input != s.input || second.units != s.units || second.state != s.state) return HOMINY_BAD_SHAPE;
+    if (second.dtype != s.dtype || second.input != s.input || second.units != s.units || second.state != s.state)
+      return HOMINY_BAD_SHAPE;
     s.standard &= second.standard;
   }
   if (x->dtype != s.dtype) return HOMINY_BAD_DTYPE;
@@ -114,19 +118,19 @@ HOMINY_SMALL hominy_status read_problem(const hominy_recurrent* cell, const homi
 }
 
 HOMINY_SMALL hominy_status check_directions(const recurrent_shape& s, const hominy_recurrent_direction* directions,
-                               const hominy_tensor* x, bool forward) {
+                                            const hominy_tensor* x, bool forward) {
   const int32_t dtype = s.dtype;
   for (int i = 0; i < s.directions; ++i) {
     const hominy_recurrent_direction& d = directions[i];
     if (!d.y) return HOMINY_BAD_SHAPE;
     const bool has_cells = s.cell == HOMINY_CELL_LSTM;
     if (!has_cells && (d.c0 || (forward && d.c_n))) return HOMINY_BAD_SHAPE;
-    const hominy_status checks[] = {
-        x->ndim == 2 ? check_array(d.y, dtype, 2, s.rows, s.state)
-                     : check_array(d.y, dtype, 3, s.steps, s.batch, s.state),
-        check_array(d.h0, dtype, 2, s.batch, s.state), check_array(d.c0, dtype, 2, s.batch, s.units),
-        forward ? check_array(d.h_n, dtype, 2, s.batch, s.state) : HOMINY_OK,
-        forward ? check_array(d.c_n, dtype, 2, s.batch, s.units) : HOMINY_OK};
+    const hominy_status checks[] = {x->ndim == 2 ? check_array(d.y, dtype, 2, s.rows, s.state)
+                                                 : check_array(d.y, dtype, 3, s.steps, s.batch, s.state),
+                                    check_array(d.h0, dtype, 2, s.batch, s.state),
+                                    check_array(d.c0, dtype, 2, s.batch, s.units),
+                                    forward ? check_array(d.h_n, dtype, 2, s.batch, s.state) : HOMINY_OK,
+                                    forward ? check_array(d.c_n, dtype, 2, s.batch, s.units) : HOMINY_OK};
     for (hominy_status status : checks)
       if (status != HOMINY_OK) return status;
   }
@@ -176,7 +180,8 @@ HOMINY_SMALL void pack_peephole(T* to, const recurrent_shape& s, const hominy_re
 }
 
 template <class T>
-HOMINY_SMALL packed_weights<T>::packed_weights(const recurrent_shape& s, const hominy_recurrent_direction& d, arena& from) {
+HOMINY_SMALL packed_weights<T>::packed_weights(const recurrent_shape& s, const hominy_recurrent_direction& d,
+                                               arena& from) {
   input = from.take<T>(s.gates * s.padded * s.input);
   recurrent = from.take<T>(s.gates * s.padded * s.state);
   projection = s.projected ? from.take<T>(s.padded_state * s.units) : nullptr;
@@ -213,7 +218,8 @@ template struct packed_weights<double>;
 HOMINY_SMALL task_plan plan_tasks(const recurrent_shape& s) {
   const int64_t threads = num_threads();
   if (threads <= s.directions) return {1, 1};
-  const double weights = double(s.gates) * double(s.padded) * double(s.state) * double(vector_bytes / lanes_of(s.dtype));
+  const double weights =
+      double(s.gates) * double(s.padded) * double(s.state) * double(vector_bytes / lanes_of(s.dtype));
   const int64_t wanted = parts_of(threads, s.directions);
   if (s.batch >= 12 * wanted && weights <= 512 * 1024) return {wanted, 1};
   const double work = double(s.gates) * double(s.units) * double(s.state) * double(s.batch) / s.directions;

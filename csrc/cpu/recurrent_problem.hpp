@@ -27,12 +27,12 @@ struct arena {
 
 struct recurrent_shape {
   int32_t cell, directions;
-  int64_t gates;         // G: of the weights
-  int64_t kept_gates;    // that the forward leaves for backward
-  int64_t input, units, state;     // I, H, P
-  int64_t padded, padded_state;    // H and P in whole vectors
+  int64_t gates;                 // G: of the weights
+  int64_t kept_gates;            // that the forward leaves for backward
+  int64_t input, units, state;   // I, H, P
+  int64_t padded, padded_state;  // H and P in whole vectors
   bool projected, reset_before, standard;
-  int64_t steps, batch, rows;      // T, B, N: rows of all steps
+  int64_t steps, batch, rows;  // T, B, N: rows of all steps
   int64_t keep_every;
   int32_t dtype;
 
@@ -154,9 +154,9 @@ inline void multiply_strip(int64_t rows, int64_t width, int64_t k, const char* a
   int64_t done = 0;
   do {
     const int64_t deep = minimum_of(tile_depth<T>, k - done);
-    tiles<T>().by[shape][rows](deep, a + done * a_step, a_row, a_step, reinterpret_cast<const char*>(strip) + done * b_step,
-                             b_step, ahead, reinterpret_cast<const char*>(start), start_row * size,
-                             reinterpret_cast<char*>(c), c_row * size);
+    tiles<T>().by[shape][rows](
+        deep, a + done * a_step, a_row, a_step, reinterpret_cast<const char*>(strip) + done * b_step, b_step, ahead,
+        reinterpret_cast<const char*>(start), start_row * size, reinterpret_cast<char*>(c), c_row * size);
     start = c;
     start_row = c_row;
     done += deep;
@@ -173,9 +173,9 @@ void pack_peephole(T* to, const recurrent_shape& s, const hominy_recurrent_direc
 template <class T>
 struct packed_weights {
   T *input, *recurrent, *projection;
-  T *bias;         // (gates, padded): both, added; gru: b_hh's share of n is apart
-  T *recurrent_bias;  // gru: (padded)
-  T *peephole;     // (3, padded), or nullptr
+  T* bias;            // (gates, padded): both, added; gru: b_hh's share of n is apart
+  T* recurrent_bias;  // gru: (padded)
+  T* peephole;        // (3, padded), or nullptr
 
   packed_weights(const recurrent_shape& s, const hominy_recurrent_direction& d, arena& from);
   void fill(const recurrent_shape& s, const hominy_recurrent_direction& d);

@@ -16,7 +16,8 @@ inline void for_tiles(int64_t tasks, int64_t blocks, int64_t panels, F f) {
 
 // `rows` rows of `units` elements of the caller's into rows padded with zeros, and back.
 template <class T>
-HOMINY_SMALL void copy_rows(const exact_rows<T>& from, T* to, int64_t to_row, int64_t rows, int64_t units, int64_t padded) {
+HOMINY_SMALL void copy_rows(const exact_rows<T>& from, T* to, int64_t to_row, int64_t rows, int64_t units,
+                            int64_t padded) {
   for (int64_t r = 0; r < rows; ++r)
     for (int64_t j = 0; j < padded; j += lanes<T>)
       store(to + r * to_row + j, from.get(r, j, maximum_of<int64_t>(0, units - j)));

@@ -264,19 +264,19 @@ typedef struct hominy_recurrent {
 /* One direction. Gates G: 1, 4 (i, f, g, o), 3 (r, z, n); H units; P = H, or with w_hr the projection's size. */
 typedef struct hominy_recurrent_direction {
   int32_t reverse;
-  const void* packed;                /* recurrent_pack's, or NULL: packed in the workspace */
-  const hominy_tensor *w_ih, *w_hh;  /* (G H, I), (G H, P) */
-  const hominy_tensor *b_ih, *b_hh;  /* (G H) or NULL */
-  const hominy_tensor *w_hr;         /* lstm: (P, H) or NULL */
-  const hominy_tensor *peephole;     /* lstm: (3, H): i, f, o; or NULL */
-  const hominy_tensor *h0, *c0;      /* (B, P), (B, H), or NULL: 0 */
-  const hominy_tensor *y;            /* result: (T, B, P) or, packed, (N, P); zero beyond a row's length */
-  const hominy_tensor *h_n, *c_n;    /* results: (B, P), (B, H); either may be NULL (forward), both are unused in backward */
+  const void* packed;               /* recurrent_pack's, or NULL: packed in the workspace */
+  const hominy_tensor *w_ih, *w_hh; /* (G H, I), (G H, P) */
+  const hominy_tensor *b_ih, *b_hh; /* (G H) or NULL */
+  const hominy_tensor* w_hr;        /* lstm: (P, H) or NULL */
+  const hominy_tensor* peephole;    /* lstm: (3, H): i, f, o; or NULL */
+  const hominy_tensor *h0, *c0;     /* (B, P), (B, H), or NULL: 0 */
+  const hominy_tensor* y;           /* result: (T, B, P) or, packed, (N, P); zero beyond a row's length */
+  const hominy_tensor *h_n, *c_n;   /* results: (B, P), (B, H), or NULL; not read by backward */
 } hominy_recurrent_direction;
 
 /* Beside a direction in backward; each may be NULL: a gradient of zero, a result that is not wanted. */
 typedef struct hominy_recurrent_gradients {
-  const hominy_tensor *y, *h_n, *c_n;                                   /* gradients of the forward's results */
+  const hominy_tensor *y, *h_n, *c_n;                                         /* gradients of the forward's results */
   const hominy_tensor *w_ih, *w_hh, *b_ih, *b_hh, *w_hr, *peephole, *h0, *c0; /* results */
 } hominy_recurrent_gradients;
 
@@ -295,7 +295,8 @@ typedef struct hominy_kernels {
    * out[n, o, p] = activation(bias[o] + residual[n, o, p] + sum of weight[o, c, t] x[n, c, p stride + t dilation -
    * padding]), x zero outside. `direction` says which of the three is written: for the input gradient bias (C) and
    * residual are x's, for the weight gradient there are none. bias and residual may be NULL, and so may `packed`, what
-   * conv_pack made of the weights for a call with these shapes, strides and settings; packed size 0: it makes nothing. */
+   * conv_pack made of the weights for a call with these shapes, strides and settings; packed size 0: it makes nothing.
+   */
   hominy_conv_algorithm (*conv_algorithm)(hominy_conv_direction direction, const hominy_tensor* x,
                                           const hominy_tensor* weight, const hominy_tensor* out,
                                           const hominy_conv* settings);
@@ -394,16 +395,16 @@ typedef struct hominy_kernels {
   hominy_status (*max_pool_backward)(const hominy_tensor* gradient, const hominy_tensor* indices,
                                      const hominy_windows* windows, const hominy_tensor* out, void* workspace,
                                      int64_t workspace_size);
-  /* out (N, C, Q) = x (N, C, P)[n, c, indices (N, C, Q)]; and out = 0, out[n, c, indices (N, C, P)] = or += x (N, C, P).
-   * BAD_INDEX outside the plane. */
+  /* out (N, C, Q) = x (N, C, P)[n, c, indices (N, C, Q)]; and out = 0, out[n, c, indices (N, C, P)] = or += x (N, C,
+   * P). BAD_INDEX outside the plane. */
   hominy_status (*gather_planes)(const hominy_tensor* x, const hominy_tensor* indices, const hominy_tensor* out);
   hominy_status (*scatter_planes)(int32_t sum, const hominy_tensor* x, const hominy_tensor* indices,
                                   const hominy_tensor* out);
 
   /* One layer over a whole sequence, one or two directions. x: (T, B, I), or with lengths (N, I), the rows of all steps
-   * in packed order (PyTorch's PackedSequence). lengths (B) int64 or NULL (all T): not increasing, from 0 to T; those of
-   * a packed x start with T and add up to N. BAD_VALUE where they do not. Sizes are in bytes.
-   * `kept` receives what backward needs; NULL where there will be none. */
+   * in packed order (PyTorch's PackedSequence). lengths (B) int64 or NULL (all T): not increasing, from 0 to T; those
+   * of a packed x start with T and add up to N. BAD_VALUE where they do not. Sizes are in bytes. `kept` receives what
+   * backward needs; NULL where there will be none. */
   int64_t (*recurrent_packed_size)(const hominy_recurrent* cell, const hominy_recurrent_direction* direction);
   hominy_status (*recurrent_pack)(const hominy_recurrent* cell, const hominy_recurrent_direction* direction,
                                   void* packed, int64_t packed_size);

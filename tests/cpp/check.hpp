@@ -102,6 +102,7 @@ void pool_test(const level&);
 void dropout_test(const level&);
 void optimizer_test(const level&);
 void matmul_test(const level&);
+void recurrent_test(const level&);
 
 }  // namespace test
 

@@ -88,6 +88,7 @@ constexpr family families[] = {{"elementwise", elementwise_test},
                                {"pool", pool_test},
                                {"optimizer", optimizer_test},
                                {"matmul", matmul_test},
+                               {"recurrent", recurrent_test},
                                {"conv_depthwise", conv_depthwise_test},
                                {"conv_winograd", conv_winograd_test}};
 

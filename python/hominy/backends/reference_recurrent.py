@@ -1,8 +1,8 @@
 """Recurrent layers in NumPy: the specification, never optimised. Everything is computed in float64 and rounded once.
 
 One layer, one or two directions. Rows are sequences, sorted by length; row b takes part in steps 0 .. lengths[b] - 1,
-so the rows of a step are the first ones. A reversed direction starts each row at its own last step. The formulas stand in
-`_Cell`; `csrc/cpu/recurrent.hpp` has them in one place.
+so the rows of a step are the first ones. A reversed direction starts each row at its own last step. The formulas stand
+in `_Cell`; `csrc/cpu/recurrent.hpp` has them in one place.
 """
 
 from __future__ import annotations
@@ -328,7 +328,8 @@ def recurrent_step(prepared: Any, x: Array, h: Array, c: Any, h_out: Array, c_ou
     """One step of one direction: x (B, I), h (B, P), c (B, H) or None, written to h_out and c_out."""
     weights, cell, options = prepared
     made = _Cell(cell, weights[0], options)
-    new_h, new_c, _ = made.step(*(None if a is None else a.astype(np.float64) for a in (x, h, c)))
+    exact: list[Any] = [None if a is None else a.astype(np.float64) for a in (x, h, c)]
+    new_h, new_c, _ = made.step(*exact)
     h_out[...] = new_h
     if c_out is not None:
         c_out[...] = new_c

@@ -165,8 +165,8 @@ class RNN(_Recurrent):
 
     input: (T, B, input_size), with `batch_first` (B, T, input_size); (T, input_size) for a single sequence; or a
     PackedSequence. Returns (output, h_n): h of all steps of the last layer, (T, B, directions * hidden_size), and
-    of each sequence's last step, (num_layers * directions, B, hidden_size). `lengths`, an addition to PyTorch's arguments: B
-    integers in any order; steps beyond them are not computed, and 0 in the output.
+    of each sequence's last step, (num_layers * directions, B, hidden_size). `lengths`, an addition to PyTorch's
+    arguments: B integers in any order; steps beyond them are not computed, and 0 in the output.
     """
 
     mode = "RNN"

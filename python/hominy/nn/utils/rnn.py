@@ -18,8 +18,8 @@ class PackedSequence(NamedTuple):
     """The steps of several sequences, longest first, one step after the other.
 
     data: (sum of lengths, *): of each step its rows. batch_sizes: int64 (T,), how many rows each step has.
-    sorted_indices: which sequence of the batch each row is, None where they are in order; unsorted_indices: the inverse.
-    `pack_padded_sequence` and `pack_sequence` make them.
+    sorted_indices: which sequence of the batch each row is, None where they are in order; unsorted_indices: the
+    inverse. `pack_padded_sequence` and `pack_sequence` make them.
     """
 
     data: Tensor
