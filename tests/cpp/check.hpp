@@ -95,6 +95,7 @@ void loss_test(const level&);
 void layer_norm_test(const level&);
 void channel_norm_test(const level&);
 void conv_depthwise_test(const level&);
+void conv_test(const level&);
 void conv_winograd_test(const level&);
 void embedding_test(const level&);
 void interpolate_test(const level&);

@@ -90,6 +90,7 @@ constexpr family families[] = {{"elementwise", elementwise_test},
                                {"matmul", matmul_test},
                                {"recurrent", recurrent_test},
                                {"conv_depthwise", conv_depthwise_test},
+                               {"conv", conv_test},
                                {"conv_winograd", conv_winograd_test}};
 
 }  // namespace test

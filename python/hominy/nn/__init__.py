@@ -133,6 +133,7 @@ from .pooling import (
     MaxUnpool3d,
 )
 from .recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
+from .streaming import StreamingRecurrent
 from .summary import summary
 from .upsampling import (
     PixelShuffle,
@@ -249,6 +250,7 @@ __all__ = [
     "Softplus",
     "Softshrink",
     "Softsign",
+    "StreamingRecurrent",
     "Tanh",
     "Tanhshrink",
     "Threshold",
