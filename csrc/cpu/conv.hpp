@@ -5,7 +5,7 @@
 //   weight gradient   weight from x and out
 //
 // The formula stands in conv_problem.hpp; accumulation and error bounds with each algorithm. Which algorithm computes a
-// call follows from shapes, strides and settings alone, never from threads:
+// call follows from shapes, strides, settings and whether weights come packed, never from threads:
 //
 //   product     conv_product, conv_weight_gradient   everything; the measure of the others
 //   depthwise   conv_depthwise                       one input channel a group

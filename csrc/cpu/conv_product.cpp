@@ -128,10 +128,18 @@ enum class patches {
   packed     // patch by patch: short rows
 };
 
+// How positions across find their weights.
+enum class weight_source {
+  rows,    // in place: a channel's are contiguous in the order of k = (channel, tap)
+  column,  // in place: one tap, a channel's are a stride apart
+  pieces,  // in place: the taps of one k channel are contiguous
+  packed   // row by row
+};
+
 struct plan {
   bool across;
-  bool weights_in_place;  // across: a row of weights is contiguous in the order of k
-  patches source;         // down
+  weight_source kind;  // across
+  patches source;      // down
   int64_t depth, k_block;
   // A block of positions: so many, all of one row of the result where there are several blocks a row.
   int64_t positions, block_positions, blocks, blocks_a_row, channel_parts;
@@ -157,13 +165,38 @@ bool runs_across(const sampled_product& x, bool packed) {
 }
 
 template <class T>
-bool contiguous_weights(const sampled_product& x) {
+bool contiguous_taps(const sampled_product& x) {
   int64_t stride = sizeof(T);
   for (int d = 2; d >= 0; d--) {
     if (x.from.axis[d].taps != 1 && x.weight_tap[d] != stride) return false;
     stride *= x.from.axis[d].taps;
   }
-  return x.from.channels == 1 || x.weight_depth == stride;
+  return true;
+}
+template <class T>
+bool contiguous_weights(const sampled_product& x) {
+  return contiguous_taps<T>(x) && (x.from.channels == 1 || x.weight_depth == x.from.taps() * int64_t(sizeof(T)));
+}
+
+// The same product with taps in the order of the weights' memory.
+sampled_product taps_forward(sampled_product x) {
+  for (int d = 0; d < 3; d++) {
+    sampled_axis& axis = x.from.axis[d];
+    if (x.weight_tap[d] >= 0 || axis.taps == 0) continue;
+    axis.offset += (axis.taps - 1) * axis.offset_step;
+    axis.offset_step = -axis.offset_step;
+    x.weights += (axis.taps - 1) * x.weight_tap[d];
+    x.weight_tap[d] = -x.weight_tap[d];
+  }
+  return x;
+}
+
+template <class T>
+weight_source kind_of_weights(const sampled_product& x) {
+  if (contiguous_weights<T>(x)) return weight_source::rows;
+  if (x.from.taps() == 1) return weight_source::column;
+  return contiguous_taps<T>(x) && x.from.taps() > 0 && x.from.taps() <= deepest_block<T> ? weight_source::pieces
+                                                                                         : weight_source::packed;
 }
 
 template <class T>
@@ -216,9 +249,15 @@ plan make_plan(const sampled_product& x, bool packed) {
   how.block_positions = round_up(parts_of(how.positions, parts_of(how.positions, how.block_positions)), unit);
   how.blocks = parts_of(how.positions, how.block_positions);
   if (how.across) {
-    how.weights_in_place = contiguous_weights<T>(x);
-    if (!how.weights_in_place) how.weights_size = x.groups * x.channels * packed_row<T>(how.depth);
-    how.task_scratch = how.block_positions * how.k_block * size + max_tile_rows * packed_row<T>(how.k_block);
+    how.kind = kind_of_weights<T>(taps_forward(x));
+    if (how.kind == weight_source::packed) how.weights_size = x.groups * x.channels * packed_row<T>(how.depth);
+    if (how.kind == weight_source::pieces) {
+      how.piece_length = x.from.taps();
+      how.pieces = deepest_block<T> / how.piece_length;
+      how.k_block = how.pieces * how.piece_length;
+    }
+    how.task_scratch = how.block_positions * how.k_block * size + max_tile_rows * packed_row<T>(how.k_block) +
+                       how.pieces * int64_t(sizeof(int64_t));
   } else {
     how.weights_size = x.groups * round_up(x.channels, lanes<T>) * how.depth * size;
     const int64_t run = minimum_of(row_length, most);
@@ -434,9 +473,13 @@ void multiply_across(const sampled_product& x, const plan& how, const char* weig
   constexpr int64_t size = sizeof(T), width = strip_width<T>;
   const block_positions block(x, begin, positions, false);
   const bool transposed = channels_together<T>(x.from.in) && !rows_together<T>(x.from.in);
-  const bool rows_collide = weight_row % 1024 == 0;
+  const bool in_rows = how.kind == weight_source::rows || how.kind == weight_source::packed;
+  const bool rows_collide = in_rows && weight_row % 1024 == 0;
+  const int64_t taps = how.kind == weight_source::pieces ? how.piece_length : 1;
   T* const strips = (T*)scratch;
   char* const copied = scratch + how.block_positions * how.k_block * size;
+  int64_t* const offset = (int64_t*)(copied + max_tile_rows * packed_row<T>(how.k_block));
+  for (int64_t i = 0; i < how.pieces; i++) offset[i] = i * x.weight_depth;
   int64_t row_at[max_tile_rows], residual_row_at[max_tile_rows];
   alignas(64) T initial[max_tile_rows * width] = {};
   bool dense[most_positions / width + 1];
@@ -458,7 +501,8 @@ void multiply_across(const sampled_product& x, const plan& how, const char* weig
     }
     for (int64_t r = panel; r < panel_end; r++) {
       const int64_t i0 = panels.begin(r), rows = panels.rows(r);
-      const char* a = weights + i0 * weight_row + k0 * size;
+      const char* a = weights + i0 * weight_row + (in_rows ? k0 * size : k0 / taps * x.weight_depth);
+      const int64_t a_step = how.kind == weight_source::column ? x.weight_depth : size;
       int64_t a_row = weight_row;
       if (rows_collide && rows > 4) {
         a_row = packed_row<T>(how.k_block);
@@ -489,8 +533,12 @@ void multiply_across(const sampled_product& x, const plan& how, const char* weig
         run_tile<T>(tile, {x.out.data, row_at, block.out_at + j},
                     {x.store.residual.data, residual_row_at, block.residual_at + j},
                     [&](const char* start, int64_t start_row, char* c, int64_t c_row) {
-                      tiles<T>().by[vectors - 1][rows](k, a, a_row, size, b, vectors * vector_bytes, 0, start,
-                                                       start_row, c, c_row);
+                      if (how.kind == weight_source::pieces)
+                        piecewise_tiles<T>().by[vectors][rows](k / taps, offset, taps, a, a_row, b, start, start_row, c,
+                                                               c_row);
+                      else
+                        tiles<T>().by[vectors - 1][rows](k, a, a_row, a_step, b, vectors * vector_bytes, 0, start,
+                                                         start_row, c, c_row);
                     });
       }
     }
@@ -615,22 +663,22 @@ void multiply_down(const sampled_product& x, const plan& how, const char* strips
 // ---- One product ----------------------------------------------------------------------------------------------------
 
 template <class T>
-void run_product(const sampled_product& x, const char* packed, char* scratch, int64_t scratch_size) {
-  const plan how = make_plan<T>(x, packed != nullptr);
+void run_product(const sampled_product& given, const char* packed, char* scratch, int64_t scratch_size) {
+  const plan how = make_plan<T>(given, packed != nullptr);
   if (how.tasks == 0) return;
-  const char* weights = x.weights;
+  const sampled_product x = how.across ? taps_forward(given) : given;
+  const char* weights = how.across ? x.weights : packed;
   int64_t weight_row = x.weight_channel, weight_group = x.weight_group;
+  const bool packs = how.across ? how.kind == weight_source::packed : packed == nullptr;
   if (!how.across) {
     weight_group = round_up(x.channels, lanes<T>) * how.depth * int64_t(sizeof(T));
-    weights = packed;
-    if (!packed) pack_strips<T>(x, how, scratch);
-  } else if (!how.weights_in_place) {
+    if (packs) pack_strips<T>(x, how, scratch);
+  } else if (packs) {
     weight_row = packed_row<T>(how.depth);
     weight_group = x.channels * weight_row;
-    weights = packed = nullptr;
     pack_weight_rows<T>(x, how, scratch);
   }
-  if (!weights) {
+  if (packs) {
     weights = scratch;
     scratch += how.weights_size;
     scratch_size -= how.weights_size;

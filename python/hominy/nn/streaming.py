@@ -36,8 +36,8 @@ class StreamingRecurrent:
     """
 
     __slots__ = (
-        "_advance", "_c", "_dtype", "_h", "_layers", "_row", "_row_shape", "_row_tensor", "_rows", "_rows_tensor",
-        "_shape", "_step", "batch_size", "input_size",
+        "_c", "_dtype", "_h", "_layers", "_row", "_row_shape", "_row_tensor", "_rows", "_rows_tensor", "_shape",
+        "_step", "batch_size", "input_size",
     )  # fmt: skip
 
     def __init__(self, layer: RNN | LSTM | GRU, batch_size: int = 1) -> None:
@@ -50,10 +50,11 @@ class StreamingRecurrent:
         cell = layer._cell()
         prepared, self._step = [], None
         for (names,) in layer._names:
-            weights = (tuple(None if name is None else getattr(layer, name)._array for name in names),)
+            # Copies: a backend's handle may be the arrays themselves.
+            weights: Any = (tuple(None if name is None else getattr(layer, name)._array.copy() for name in names),)
             handle, self._step = _prepare(weights, cell)
             prepared.append(handle)
-        self._dtype = layer.weight_ih_l0._array.dtype
+        self._dtype = weights[0][0].dtype
         rows = (layer.num_layers, self.batch_size)
         self._h = np.zeros((*rows, layer.proj_size or layer.hidden_size), self._dtype)
         self._c = np.zeros((*rows, layer.hidden_size), self._dtype) if cell == "lstm" else None
@@ -63,7 +64,8 @@ class StreamingRecurrent:
         # read-only, so that nobody changes the state by accident.
         self._shape, self._row_shape = (self.batch_size, self.input_size), (self.input_size,)
         self._rows, self._row = self._h[-1], self._h[-1, 0]
-        self._rows_tensor, self._row_tensor = wrap(self._h[-1]), wrap(self._h[-1, 0])
+        self._rows_tensor: Any = wrap(self._h[-1])
+        self._row_tensor: Any = wrap(self._h[-1, 0], self._rows_tensor._storage)
         self._rows.flags.writeable = self._row.flags.writeable = False
 
     def step(self, x: Any) -> Any:
@@ -75,8 +77,10 @@ class StreamingRecurrent:
         Raises:
             TypeError: x is of another type or dtype. ValueError: it has another shape.
         """
-        array = x if type(x) is np.ndarray else self._array_of(x)
-        single = False
+        as_tensor, single = isinstance(x, TensorBase), False
+        array: Any = x._array if isinstance(x, TensorBase) else x
+        if not isinstance(array, np.ndarray):
+            raise TypeError(wrong("StreamingRecurrent", "x", "a NumPy array or a tensor", type(x).__name__))
         if array.shape != self._shape:
             if array.shape != self._row_shape or self.batch_size != 1:
                 expected = f"shape {self._shape}, (batch_size, input_size)"
@@ -90,18 +94,10 @@ class StreamingRecurrent:
             if reason is not None:
                 raise ValueError(f"[StreamingRecurrent] x: {reason}")
             array = h
-        if array is x or type(x) is np.ndarray:
-            return self._row if single else self._rows
-        result: Any = self._row_tensor if single else self._rows_tensor
-        result._storage.version += 1  # who kept the last result for a gradient shall hear of the write
-        return result
-
-    def _array_of(self, x: Any) -> Any:
-        if isinstance(x, TensorBase):
-            return x._array
-        if isinstance(x, np.ndarray):
-            return x
-        raise TypeError(wrong("StreamingRecurrent", "x", "a NumPy array or a tensor", type(x).__name__))
+        self._rows_tensor._storage.version += 1  # who kept the last result for a gradient shall hear of the write
+        if as_tensor:
+            return self._row_tensor if single else self._rows_tensor
+        return self._row if single else self._rows
 
     @property
     def state(self) -> Any:

@@ -16,6 +16,7 @@ from ...prepared import prepare as prepare_weight
 from ...tensor import Tensor
 from ...utils.arguments import number, wrong
 from ..parameter import Parameter
+from . import recurrent_weights as recurrent_weights
 from . import rnn as rnn
 
 if TYPE_CHECKING:
