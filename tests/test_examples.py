@@ -1,4 +1,4 @@
-"""The picture examples run from beginning to end, on a few made-up pictures."""
+"""The examples of pictures and of sequences run from beginning to end, on a little made-up data."""
 
 import pathlib
 import runpy
@@ -62,7 +62,30 @@ def test_cats_or_dogs_transfer(run, pictures):
     assert "last layer alone: " in said and "all layers: " in said
 
 
-@pytest.mark.parametrize("name", ["cnn_mnist", "cats_or_dogs", "cats_or_dogs_transfer"])
+def test_text_polarity(run, tmp_path):
+    for kind, word in (("neg", "dull"), ("pos", "splendid")):
+        lines = [f"a {word} film , with {i} scenes" for i in range(20)]
+        (tmp_path / f"rt-polarity.{kind}").write_text("\n".join(["!", *lines]))
+    said = run("text_polarity", "--data", tmp_path, "--epochs", 1, "--limit", 16)
+    assert "LSTM epoch 1: loss" in said and "GRU  epoch 1: loss" in said and "held out right" in said
+
+
+@pytest.mark.parametrize("cell", ["GRU", "LSTM"])
+def test_character_model(run, tmp_path, cell):
+    (tmp_path / "text.txt").write_text("To be, or not to be.\n" * 200)
+    said = run("character_model", "--data", tmp_path / "text.txt", "--cell", cell, "--hidden", 8, "--layers", 2,
+               "--steps", 3, "--write", 20)  # fmt: skip
+    assert "step 3: " in said and "(20 characters in " in said
+
+
+def test_elman(run):
+    said = run("elman", "--steps", 20)
+    assert float(said.splitlines()[0].split()[-1]) < 1e-12 and "5 bits: " in said
+
+
+@pytest.mark.parametrize(
+    "name", ["cnn_mnist", "cats_or_dogs", "cats_or_dogs_transfer", "text_polarity", "character_model"]
+)
 def test_help(run, name, capsys):
     with pytest.raises(SystemExit):
         run(name, "--help")

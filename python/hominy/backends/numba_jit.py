@@ -7,7 +7,8 @@ declined: arithmetic, comparisons, products.
 Precision. All arithmetic inside a kernel is float64, and is rounded once on the way out: a float32 result is within
 0.51 ulp of the exact value, a float64 result within 4 ulp (of the largest term where terms cancel; in gelu_tanh's left
 tail the rounding of the exponential's argument u adds |u| eps). Sums are compensated: their error, at worst 256 eps of
-the sum of magnitudes and some 10 in practice, does not grow with the number of terms; softmax along an axis that is not
+the sum of magnitudes and some 10 in practice, does not grow with the number of terms; products are of float64, in any
+order; softmax along an axis that is not
 the innermost adds `size` eps. Optimizer steps compute in the parameters' dtype.
 """
 
@@ -43,9 +44,20 @@ from .numba_pool import (  # noqa: F401
     resample,
     scatter_planes,
 )
+from .numba_reduce import (  # noqa: F401
+    _flat,
+    _memory_order,
+    _sum_row,
+    amax,
+    amin,
+    argmax,
+    argmin,
+    mean,
+    prod,
+    sum,
+)
 
 Array = np.ndarray
-Axes = tuple[int, ...]
 
 
 def _refusal(*arrays: Array) -> Declined | None:
@@ -72,24 +84,9 @@ logical_and = logical_or = logical_xor = bitwise_and = bitwise_or = bitwise_xor 
 equal = not_equal = less = less_equal = greater = greater_equal = where = _numpy_is_as_fast
 layer_norm = layer_norm_backward = channel_norm = channel_norm_backward = _numpy_is_as_fast
 embedding = embedding_backward = dropout = _numpy_is_as_fast
-any = all = matmul = linear_backward = prod = amax = amin = argmax = argmin = _numpy_is_as_fast
+any = all = matmul = linear_backward = _numpy_is_as_fast
 
 # --- elementwise ------------------------------------------------------------------------------------------------------
-
-
-def _memory_order(x: Array) -> list[int]:
-    """x's axes, the slowest first."""
-    return sorted(range(x.ndim), key=lambda axis: -x.strides[axis])
-
-
-def _flat(x: Array) -> Any:
-    """x's elements as a 1-D view in the order of memory; None where x has gaps or repeats, or Numba would have to
-    compile the kernel once more for it (misaligned, read-only)."""
-    if not x.flags.behaved:
-        return None
-    if not x.flags.c_contiguous:
-        x = x.transpose(_memory_order(x))
-    return x.reshape(-1) if x.flags.c_contiguous else None
 
 
 def _like(x: Array, model: Array) -> Array:
@@ -304,116 +301,6 @@ def clamp_backward(g: Array, x: Array, low: float | None, high: float | None, ou
     low, high = (-math.inf if low is None else low), (math.inf if high is None else high)
     refusal = _refusal(g, x)
     return refusal if refusal is not None else _clamp_backward(g, x, x.dtype.type(low), x.dtype.type(high), out)
-
-
-# --- sums -------------------------------------------------------------------------------------------------------------
-# Plain sums of blocks, then the blocks' sums with compensation. (Largest and smallest, products and arg-reductions are
-# left to NumPy, whose vector code was up to twelve times faster than what LLVM made of such loops, NaN and all.)
-
-_TILE = 512  # columns at a time: what they need stays in the first-level cache
-
-
-@inlined
-def _add_exactly(total, error, value):
-    """Knuth's two-sum: what an addition rounds away is kept; but an infinite sum has no error."""
-    result = total + value
-    kept = result - total
-    error += (total - (result - kept)) + (value - kept)
-    return result, error if abs(result) < np.inf else 0.0
-
-
-@functools.partial(jit, fastmath={"contract", "reassoc", "nsz"})
-def _sum_block(x):
-    """In whatever order suits vector code; the order is the same each time."""
-    total = 0.0
-    for i in range(x.size):
-        total += x[i]
-    return total
-
-
-@jit
-def _sum_row(x):
-    total, error = 0.0, 0.0
-    for block in range(0, x.size, 256):
-        total, error = _add_exactly(total, error, _sum_block(x[block : block + 256]))
-    return total + error
-
-
-@jit
-def _sum_rows(x, out):
-    """out (rows) from x (rows, columns)."""
-    for r in range(x.shape[0]):
-        out[r] = _sum_row(x[r])
-
-
-@jit
-def _sum_columns(x, out):
-    """out (outer, inner) from x (outer, size, inner)."""
-    outer, size, inner = x.shape
-    work = np.empty((3, min(inner, _TILE)))
-    total, error, part = work[0], work[1], work[2]
-    for o in range(outer):
-        for first in range(0, inner, _TILE):
-            tile = x[o, :, first : first + _TILE]  # (size, columns)
-            columns = tile.shape[1]
-            for c in range(columns):
-                total[c] = error[c] = 0.0
-            for block in range(0, size, 16):
-                for c in range(columns):
-                    part[c] = 0.0
-                for row in tile[block : block + 16]:
-                    for c in range(columns):
-                        part[c] += row[c]
-                for c in range(columns):
-                    total[c], error[c] = _add_exactly(total[c], error[c], part[c])
-            for c in range(columns):
-                out[o, first + c] = total[c] + error[c]
-
-
-def _sum(x: Array, axes: Axes, keepdim: bool) -> Array:
-    """Sums x over `axes`, one run of axes that are neighbours in memory after the other; the result is float64."""
-    if _flat(x) is None:
-        x = x.copy(order="K")
-    order = _memory_order(x)
-    x = x.transpose(order)  # C-contiguous
-    reduced = [axis in axes for axis in order]
-    while True in reduced:
-        end = len(reduced) - reduced[::-1].index(True)  # the innermost run of reduced axes is begin ... end
-        begin = end - [*reduced[:end][::-1], False].index(False)
-        outer, size, inner = (math.prod(x.shape[a:b]) for a, b in ((0, begin), (begin, end), (end, x.ndim)))
-        result = np.empty(x.shape[:begin] + x.shape[end:])
-        if inner == 1:
-            _sum_rows(x.reshape(outer, size), result.reshape(outer))
-        else:
-            _sum_columns(x.reshape(outer, size, inner), result.reshape(outer, inner))
-        x, order, reduced = result, order[:begin] + order[end:], reduced[:begin] + reduced[end:]
-    x = x.transpose(sorted(range(x.ndim), key=lambda i: order[i]))
-    return np.expand_dims(x, axes) if keepdim else x
-
-
-def _sum_refusal(x: Array, axes: Axes) -> Declined | None:
-    """Measured: of 1,000 elements 0.7 to 0.8 of NumPy's speed, over rows of 333 elements 0.6 to 0.9."""
-    refusal = _refusal(x)
-    if refusal is None and (not axes or x.size < 4096):
-        return Declined("NumPy sums a small array as fast")
-    if refusal is None and min(abs(x.strides[axis]) for axis in axes) >= 64 * x.itemsize:
-        return Declined("NumPy adds whole rows as fast")
-    return refusal
-
-
-@np.errstate(all="ignore")
-def sum(x: Array, axes: Axes, keepdim: bool) -> Array | Declined:
-    refusal = _sum_refusal(x, axes)
-    return np.asarray(_sum(x, axes, keepdim), dtype=x.dtype) if refusal is None else refusal
-
-
-@np.errstate(all="ignore")
-def mean(x: Array, axes: Axes, keepdim: bool) -> Array | Declined:
-    refusal = _sum_refusal(x, axes)
-    if refusal is not None:
-        return refusal
-    count = np.float64(math.prod(x.shape[axis] for axis in axes))
-    return np.asarray(_sum(x, axes, keepdim) / count, dtype=x.dtype)
 
 
 # --- softmax ----------------------------------------------------------------------------------------------------------
