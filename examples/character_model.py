@@ -6,7 +6,16 @@ a step; the state is carried from step to step, the gradient is not (truncated b
 
 Writing takes one character at a time: `nn.StreamingRecurrent` holds packed weights and the state of all layers, and
 the character drawn is the next one read. Below a temperature of 1 likely characters become more so. Loss is in bits a
-character: 6 bits are one of 64 drawn blindly.
+character, over the last 100 steps: 6 bits are one of 64 drawn blindly. One layer of 256 GRU units, after 1,000 steps:
+
+    step 100: 3.44 bits a character
+    step 1000: 2.07 bits a character
+
+    PRINCE:
+    Is slave no see what a grant his father?
+
+    GREENE:
+    Welcome. I would do not that cause them I will die?
 
 --data is a text file, such as Shakespeare's plays (the 1.1 MB of
 https://github.com/karpathy/char-rnn/tree/master/data/tinyshakespeare).

@@ -5,8 +5,13 @@ A sentence is the numbers of its words, from 1 (a word not among the 10,000 most
 its last state. Sentences are of different lengths: rows are padded, `lengths=` tells the layer where each ends, and
 what lies beyond is not computed.
 
-A tenth of the sentences is held out. After two or three epochs the network begins to learn the others by heart: with a
-few thousand sentences, words it has not seen are its limit. Dropout holds against that a little.
+A tenth of the sentences, 1,066, is held out. Half of the embedding's and of the last state's values are left out at
+random while learning: the network would else soon know the 9,596 others by heart.
+
+    LSTM epoch 4: loss 0.5721, 68.6% of the sentences held out right     epoch 12: loss 0.3366, 75.4%
+    GRU  epoch 4: loss 0.5795, 67.5% of the sentences held out right     epoch 12: loss 0.3489, 75.7%
+
+(One seed; with so few sentences held out, 1.3 points are one standard error.)
 
 --data is a folder with rt-polarity.neg and rt-polarity.pos, one sentence a line: the sentence polarity set of Pang and
 Lee (2005, https://arxiv.org/abs/cs/0506075), 5,331 of each kind.
@@ -85,7 +90,7 @@ def share_right(model, *data):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", default="../shared/data/rt-polarity", help="folder with rt-polarity.neg and .pos")
-    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--limit", type=int, help="so many sentences of each kind alone")
     arguments = parser.parse_args()
 

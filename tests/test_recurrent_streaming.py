@@ -2,10 +2,12 @@
 
 import itertools
 import re
+import tracemalloc
 
 import hominy
 import numpy as np
 import pytest
+from conftest import NATIVE
 from hominy import nn
 from hominy.nn.utils import recurrent_weights as forms
 
@@ -101,6 +103,22 @@ def test_results_are_one_memory():
     stream.step(hominy.from_numpy(x))
     with pytest.raises(RuntimeError, match="modified in place"):
         loss.backward()
+
+
+@pytest.mark.skipif(not NATIVE, reason="the reference allocates")
+@pytest.mark.parametrize("mode", ["RNN", "LSTM", "GRU"])
+def test_no_memory_is_allocated_after_the_first_step(mode):
+    stream = nn.StreamingRecurrent(getattr(nn, mode)(512, 512, 2))
+    x = np.ones((1, 512), "float32")
+    stream.step(x)
+    tracemalloc.start()
+    try:
+        for _ in range(5):
+            stream.step(x)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1024  # a result would be 2048 bytes
 
 
 STREAM, X = nn.StreamingRecurrent(nn.LSTM(INPUTS, HIDDEN), 2), np.zeros((2, INPUTS), "float32")

@@ -252,7 +252,7 @@ struct prepared_weights {
 
   std::atomic<bool> busy{false};
   void* scratch = nullptr;
-  int64_t scratch_bytes = 0, scratch_batch = -1;
+  int64_t scratch_bytes = 0, scratch_batch = -1, scratch_row = 0;
 
   prepared_weights() = default;
   prepared_weights(const prepared_weights&) = delete;
@@ -506,7 +506,8 @@ py::object run_recurrent_step(prepared_weights& prepared, py::handle x_array, py
       std::atomic<bool>& flag;
       ~release() { flag.store(false); }
     } when_done{prepared.busy};
-    if (prepared.scratch_batch != batch) {
+    if (prepared.scratch_batch != batch || prepared.scratch_row != x.strides[0]) {  // what its size depends on
+      prepared.scratch_batch = -1;
       const int64_t bytes = kernels->recurrent_workspace_size(&prepared.cell, &d, &steps, nullptr);
       if (bytes > prepared.scratch_bytes) {
         pool_release(prepared.scratch);
@@ -516,6 +517,7 @@ py::object run_recurrent_step(prepared_weights& prepared, py::handle x_array, py
         prepared.scratch_bytes = bytes;
       }
       prepared.scratch_batch = batch;
+      prepared.scratch_row = x.strides[0];
     }
     require_ok(op, run(prepared.scratch, prepared.scratch_bytes));
     return py::none();

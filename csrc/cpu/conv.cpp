@@ -30,11 +30,15 @@ conv_images read_images(const hominy_tensor* t) {
   return images;
 }
 
-// Whether all elements of t have a position in int64.
+// Beyond these nothing could be stored or waited for; below them no scratch size, pitch or offset leaves int64.
+// Broadcast views make such sizes cheap to ask for.
+constexpr int64_t most_elements = int64_t(1) << 46, largest_number = int64_t(1) << 41;
+
 bool countable(const hominy_tensor* t) {
-  int64_t bytes = 8;
+  int64_t elements = 1;
   for (int32_t d = 0; d < t->ndim; d++)
-    if (t->shape[d] > 0 && __builtin_mul_overflow(bytes, t->shape[d], &bytes)) return false;
+    if (__builtin_mul_overflow(elements, maximum_of<int64_t>(1, t->shape[d]), &elements) || elements > most_elements)
+      return false;
   return true;
 }
 
@@ -77,19 +81,20 @@ hominy_status read_problem(const hominy_tensor* x, const hominy_tensor* weight, 
     p.weight.space[d] = weight->strides[from + 2];
     if (shape.stride[d] < 1 || shape.dilation[d] < 1 || shape.padding[d] < 0) return HOMINY_BAD_VALUE;
     // Every element that is sampled has a number, and so has its address.
-    int64_t steps, span, last;
-    if (__builtin_mul_overflow(shape.out[d], shape.stride[d], &steps) ||
-        __builtin_mul_overflow(shape.kernel[d], shape.dilation[d], &span) ||
-        __builtin_add_overflow(steps, span, &last) || __builtin_add_overflow(last, shape.padding[d], &last) ||
-        __builtin_add_overflow(last, shape.in[d], &last) || last > INT64_MAX / 64)
+    int64_t steps, span;
+    if (shape.padding[d] > largest_number || shape.dilation[d] > largest_number ||
+        __builtin_mul_overflow(shape.out[d], shape.stride[d], &steps) || steps > most_elements * 16 ||
+        __builtin_mul_overflow(shape.kernel[d], shape.dilation[d], &span) || span > most_elements * 16)
       return HOMINY_OVERFLOW;
   }
-  int64_t depth;
-  if (__builtin_mul_overflow(shape.batch, shape.in_channels, &depth)) return HOMINY_OVERFLOW;
-  for (int d = 0; d < 3; d++)
-    if (__builtin_mul_overflow(maximum_of<int64_t>(depth, 1), shape.kernel[d] * 64, &depth) ||
-        __builtin_mul_overflow(maximum_of<int64_t>(depth, 1), maximum_of<int64_t>(shape.out[d], 1), &depth))
+  // Positions and what each is the sum of.
+  int64_t positions = maximum_of<int64_t>(1, shape.batch), terms = maximum_of<int64_t>(1, weight->shape[1]);
+  for (int d = 0; d < 3; d++) {
+    if (__builtin_mul_overflow(positions, maximum_of(shape.in[d], maximum_of<int64_t>(1, shape.out[d])), &positions) ||
+        __builtin_mul_overflow(terms, maximum_of<int64_t>(1, shape.kernel[d]), &terms) || positions > most_elements ||
+        terms > most_elements)
       return HOMINY_OVERFLOW;
+  }
   return HOMINY_OK;
 }
 

@@ -221,7 +221,7 @@ bool plan_rows(const sampled_product& x, int64_t run, plan& how) {
   int64_t span;
   if (__builtin_mul_overflow(along.taps, along.offset_step, &span)) return false;
   span += run * along.step;
-  if (__builtin_mul_overflow(span, how.pixel_pitch, &how.row_pitch)) return false;
+  if (__builtin_mul_overflow(span, how.pixel_pitch, &how.row_pitch) || how.row_pitch > rows_in_cache) return false;
   how.row_pitch = packed_row<char>(how.row_pitch);
   if (__builtin_mul_overflow(rows, how.row_pitch, &how.run_pitch)) return false;
   how.pieces = joined ? rows : rows * along.taps;
@@ -239,7 +239,7 @@ plan make_plan(const sampled_product& x, bool packed) {
   how.positions = x.from.positions();
   if (how.positions == 0 || x.channels == 0) return how;
   const double work = double(how.positions) * double(x.channels) * double(how.depth);
-  const int64_t wanted = minimum_of<int64_t>(wanted_tasks, int64_t(work * double(x.groups) / least_task) + 1);
+  const int64_t wanted = tasks_worth(work * double(x.groups), least_task, wanted_tasks - 1) + 1;
   const int64_t unit = how.across ? strip_width<T> : max_tile_rows;
   const int64_t most = how.across ? strips_in_cache * unit : panels_in_cache * unit;
   const int64_t cut = minimum_of(parts_of(wanted, x.groups), parts_of(how.positions, unit));

@@ -32,7 +32,7 @@ plan make_plan(const conv_shape& shape) {
   how.column_groups = parts_of(shape.out_channels, most_columns<T>);
   const int64_t blocks = shape.groups * how.row_groups * how.column_groups;
   const double work = double(positions) * double(how.depth) * double(shape.out_channels) * double(shape.groups);
-  const int64_t wanted = minimum_of<int64_t>(wanted_tasks, int64_t(work / least_task) + 1);
+  const int64_t wanted = tasks_worth(work, least_task, wanted_tasks - 1) + 1;
   how.parts = minimum_of(minimum_of(max_parts, parts_of(wanted, blocks)), parts_of(positions, most_positions));
   how.part_positions = round_up(parts_of(positions, how.parts), lanes<T>);
   how.parts = parts_of(positions, how.part_positions);

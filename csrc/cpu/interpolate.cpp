@@ -112,6 +112,7 @@ __attribute__((noinline)) void resample_row(const resampling<T>& r, const char* 
       low = lower;
       high = higher;
     }
+    high = minimum_of<int64_t>(high, width.inputs);  // no column where none has a tap
     combine_rows(r, plane, d, h, low, high, held);
     for (; v < end; ++v) finish(v, pick_and_sum(width, v, held, low));
   }

@@ -235,7 +235,7 @@ void multiply_block(const product& x, const plan& how, const sources& from, cons
 struct task_grid {
   int64_t panels, strips, down, across;
   task_grid(double work, const panel_list& rows, int64_t strip_count, int64_t strip_width) {
-    const int64_t wanted = work < 2 * least_task ? 1 : minimum_of(max_tasks, int64_t(work / least_task));
+    const int64_t wanted = work < 2 * least_task ? 1 : tasks_worth(work, least_task, max_tasks);
     panels = wanted == 1 ? rows.count : minimum_of(rows.count, panels_in_cache);
     strips = strip_count;
     for (;;) {
@@ -350,7 +350,7 @@ void multiply_flat(const product& x, const plan& how, char* scratch) {
   }
   const int64_t groups = parts_of(x.n, dot_columns);
   const double work = double(x.m) * double(x.n) * double(x.k);
-  const int64_t wanted = work < 2 * least_task ? 1 : minimum_of(max_tasks, int64_t(work / least_task));
+  const int64_t wanted = work < 2 * least_task ? 1 : tasks_worth(work, least_task, max_tasks);
   const int64_t tasks = minimum_of(groups, wanted);
   parallel_for(tasks, [&](int64_t task) {
     alignas(64) T sums[round_up(dot_rows * dot_columns, lanes<T>)] = {};

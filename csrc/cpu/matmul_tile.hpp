@@ -64,6 +64,12 @@ inline int log2_widest_tile(int64_t rows) {
 inline int64_t parts_of(int64_t size, int64_t part) { return (size + part - 1) / part; }
 inline int64_t round_up(int64_t size, int64_t multiple) { return parts_of(size, multiple) * multiple; }
 
+// How many tasks of `least` multiply-adds `work` repays, `most` of them at most.
+inline int64_t tasks_worth(double work, double least, int64_t most) {
+  const double tasks = work / least;
+  return tasks >= double(most) ? most : int64_t(tasks);
+}
+
 // Row of a packed block of a, in bytes: an odd number of cache lines, so that a panel's rows fall into different sets.
 template <class T>
 int64_t packed_row(int64_t k) {

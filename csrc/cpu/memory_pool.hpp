@@ -2,9 +2,9 @@
 // handed back to the operating system (whose page faults cost more than most kernels that fill the block).
 //
 // Sizes are rounded up to classes, eight a doubling: at most 12.5% is wasted. The block released last is given out
-// first, since the caches still hold it. From 1 MiB on a free block up to four times as large will do. Free blocks are kept up to a bound (HOMINY_POOL_BYTES, else 1 GiB or an eighth
-// of physical memory, whichever is less); beyond it the size class that was unused for longest goes first.
-// Thread-safe; usable after a fork.
+// first, since the caches still hold it. From 1 MiB on a free block up to four times as large will do. Free blocks are
+// kept up to a bound (HOMINY_POOL_BYTES, else 1 GiB or an eighth of physical memory, whichever is less); beyond it the
+// size class that was unused for longest goes first. Thread-safe; usable after a fork.
 #pragma once
 #include <stdint.h>
 

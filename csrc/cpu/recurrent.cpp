@@ -118,7 +118,7 @@ void forward_walk<T>::multiply_input(const chunk& part, int64_t tasks) {
     }
   };
   const double work = double(rows.first[t1] - rows.first[t0]) * double(k) * double(shape.gates * shape.padded);
-  if (tasks > 1) tasks = maximum_of<int64_t>(1, minimum_of<int64_t>(4 * tasks, int64_t(work / (1 << 17))));
+  if (tasks > 1) tasks = maximum_of<int64_t>(1, tasks_worth(work, 1 << 17, 4 * tasks));
   if (!part.merged) {
     const row_panels most(minimum_of(b1, maximum_of(rows.active(t0), rows.active(t1 - 1))) - b0);
     if (most.count <= 0) return;
@@ -250,6 +250,8 @@ void forward_walk<T>::run(int64_t begin, int64_t end, int64_t b0, int64_t b1, in
     const chunk part{t0, t0 + until - s, b0, b1, merges && b1 - b0 == shape.batch};
     multiply_input(part, tasks);
     for (; s < until; ++s) {
+      if (checkpoints && finishes && s == 0)  // rows that begin later are copied, too
+        memset(c + b0 * shape.padded, 0, size_t((b1 - b0) * shape.padded) * sizeof(T));
       if (checkpoints && finishes && s > 0 && s % shape.keep_every == 0)
         memcpy(checkpoints + ((s / shape.keep_every - 1) * shape.batch + b0) * shape.padded, c + b0 * shape.padded,
                size_t((b1 - b0) * shape.padded) * sizeof(T));

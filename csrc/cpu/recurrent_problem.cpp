@@ -224,7 +224,7 @@ HOMINY_SMALL task_plan plan_tasks(const recurrent_shape& s) {
   if (s.batch >= 12 * wanted && weights <= 512 * 1024) return {wanted, 1};
   const double work = double(s.gates) * double(s.units) * double(s.state) * double(s.batch) / s.directions;
   if (s.directions == 2 && threads < 4) return {1, 1};
-  return {1, maximum_of<int64_t>(1, minimum_of<int64_t>(threads, int64_t(work / (1 << 17))))};
+  return {1, maximum_of<int64_t>(1, tasks_worth(work, 1 << 17, threads))};
 }
 
 }  // namespace hominy::HOMINY_LEVEL

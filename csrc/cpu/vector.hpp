@@ -136,13 +136,14 @@ inline void store_partial(double* p, vec<double> v, int64_t n) {
 }
 #endif
 
-// Lanes [low, high), 0 <= low, high <= lanes, made once for many vectors: load_range gives 0 in the others and store_range
-// leaves them, and neither touches their memory.
+// Lanes [low, high), 0 <= low, high <= lanes, made once for many vectors: load_range gives 0 in the others and
+// store_range leaves them, and neither touches their memory.
 template <class T>
 struct lane_range {
 #if defined(__AVX512F__)
   __mmask16 mask;
-  lane_range(int64_t low, int64_t high) : mask(__mmask16(low < high ? ((1u << high) - 1u) & ~((1u << low) - 1u) : 0u)) {}
+  lane_range(int64_t low, int64_t high)
+      : mask(__mmask16(low < high ? ((1u << high) - 1u) & ~((1u << low) - 1u) : 0u)) {}
 #else
   int64_t low, count;
   lane_range(int64_t low, int64_t high) : low(low), count(low < high ? high - low : 0) {}

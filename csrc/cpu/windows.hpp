@@ -89,7 +89,8 @@ struct window_axis {
     take(divisors, padded);
     if (!w.divisors) divisors = nullptr;
     for (int64_t i = 0; i < padded; ++i) {
-      const int64_t at = minimum_of(i, size - 1), count = w.counts[at];
+      const int64_t at = minimum_of(i, size - 1);
+      const int64_t count = i < size ? w.counts[at] : counts[size - 1];  // read once: another thread may change it
       if (count < lowest_count || count > most) return HOMINY_BAD_VALUE;
       counts[i] = integer(count);
       if (divisors) divisors[i] = T(w.divisors[at]);

@@ -7,9 +7,9 @@ declined: arithmetic, comparisons, products.
 Precision. All arithmetic inside a kernel is float64, and is rounded once on the way out: a float32 result is within
 0.51 ulp of the exact value, a float64 result within 4 ulp (of the largest term where terms cancel; in gelu_tanh's left
 tail the rounding of the exponential's argument u adds |u| eps). Sums are compensated: their error, at worst 256 eps of
-the sum of magnitudes and some 10 in practice, does not grow with the number of terms; products are of float64, in any
-order; softmax along an axis that is not
-the innermost adds `size` eps. Optimizer steps compute in the parameters' dtype.
+the sum of magnitudes and some 10 in practice, does not grow with the number of terms; products multiply
+float64 in any order; softmax along an axis that is not the innermost adds `size` eps. Optimizer steps compute in the
+parameters' dtype.
 """
 
 from __future__ import annotations
