@@ -49,6 +49,8 @@ LARGEST_TERM = {
     "Softmin": 0.0,
     "Tanh": 1.0,
     "Tanhshrink": 0.0,
+    # A gate errs by some u, so its slope, s (1 - s) or 1 - t^2, does too, however small; inputs of up to 9 multiply it.
+    **dict.fromkeys(("RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell"), 9.0),
 }
 
 counts: Counter = Counter()
