@@ -110,9 +110,9 @@ def __getattr__(name: str) -> Any:
 __all__ = [
     "Generator", "Tensor", "arange", "as_tensor", "autograd", "backends", "bernoulli", "bool", "default_generator",
     "channels_last", "channels_last_3d", "contiguous_format", "preserve_format",
-    "get_float_precision", "get_rng_state", "inf", "linalg", "logspace", "multinomial", "nan", "newaxis", "normal", "pi",
-    "e", "randint_like",
-    "scalar_tensor", "seed", "set_printoptions", "set_rng_state", "double", "empty", "empty_like",
+    "get_float_precision", "get_rng_state", "inf", "linalg", "logspace", "multinomial", "nan", "newaxis", "normal",
+    "pi", "e", "randint_like", "scalar_tensor", "seed", "set_printoptions", "set_rng_state", "double", "empty",
+    "empty_like",
     "enable_grad", "eye", "float", "float16", "float32", "float64", "from_dlpack", "from_numpy", "full", "full_like",
     "get_default_dtype", "get_num_threads", "half", "initial_seed", "int", "int8", "int16", "int32", "int64",
     "is_grad_enabled", "is_tensor", "linspace", "long", "manual_seed", "no_grad", "ones", "ones_like", "ops",
