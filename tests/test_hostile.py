@@ -497,3 +497,41 @@ def test_failed_calls_leak_nothing():
             kernels.add(a, b[:2])
     gc.collect()
     assert (sys.getrefcount(a), sys.getrefcount(b)) == counts
+
+
+def huge(*shape, dtype=np.float32):
+    return np.broadcast_to(dtype(1), shape)
+
+
+# Broadcast views make sizes cheap whose scratch, offsets or work no integer holds.
+HUGE_CONVOLUTIONS = {
+    "weights": ("conv_pack", huge(85401592933840544, 1, 3, 3), [1, 1, 4, 4], False, (1, 1), ((0, 0),) * 2, (1, 1), 1,
+                "winograd4"),
+    "work": ("conv_pack", huge(2**38 - 16, 2**22, 1), [1, 2**22, 2**22 - 1], True, (1,), ((0, 0),), (1,), 1, "product"),
+    "dilation": ("conv", np.zeros((1, 21, 17), np.float32).transpose(0, 2, 1), np.zeros((32, 17, 2), np.float32), None,
+                 None, (1,), ((0, 67818912035696870),), (67818912035696870,), 1, "none", "product"),
+    "channels": ("conv_input_gradient", huge(1, 2**57, 4, dtype=np.float64), huge(2**57, 1, 3, dtype=np.float64), None,
+                 (6,), (1,), ((0, 0),), (1,), 1, "grouped"),
+    "batch": ("conv_weight_gradient", huge(2**50, 4, 8, 8), huge(2**50, 4, 8, 8), (3, 3), (1, 1), ((1, 1),) * 2, (1, 1),
+              1),
+}  # fmt: skip
+
+
+@pytest.mark.native
+@pytest.mark.parametrize("name", list(HUGE_CONVOLUTIONS))
+def test_sizes_that_no_memory_holds(name):
+    from hominy.backends import native
+
+    function, *arguments = HUGE_CONVOLUTIONS[name]
+    with pytest.raises((OverflowError, MemoryError)):
+        getattr(native, function)(*arguments)
+
+
+@pytest.mark.native
+def test_windows_over_no_columns_read_none():
+    from hominy.backends import native
+
+    nothing = np.ndarray((1, 1, 64, 0), np.float32, np.zeros(16, np.float32), 0, (4, 4, 2**40, 4))
+    last = (np.array([1], np.int32), np.array([[63]], np.int32), None, None)
+    none = (np.zeros(4, np.int32), np.zeros((1, 4), np.int32), None, None)
+    assert not native.resample(nothing, (last, none)).any()

@@ -244,7 +244,10 @@ py::object run_pack(py::handle weight_array, const sizes& x_shape, bool channels
     for (int d = 2; d < x.ndim; ++d) out_shape[size_t(d)] = g.out_size(d - 2, x.shape[d], weight.shape[d]);
     const hominy_tensor out = shaped(weight.dtype, out_shape, channels_last);
     const int64_t size = kernels->conv_packed_size(HOMINY_CONV_FORWARD, &x, &weight, &out, &g.settings);
-    if (size == 0) return py::none();
+    if (size == 0) {  // nothing to pack, or a call that cannot be
+      require_ok(op, kernels->conv_pack(HOMINY_CONV_FORWARD, &x, &weight, &out, &g.settings, nullptr));
+      return py::none();
+    }
     hominy_tensor bytes{};
     bytes.dtype = HOMINY_UINT8;
     bytes.ndim = 1;

@@ -16,8 +16,8 @@
 // each row at its own last step.
 //
 // Accumulation: a gate's argument starts from the bias and adds x W and h' R in the order of their elements, with fused
-// multiply-adds where the level has them; every element is one chain. Gradients of weights are products over blocks of
-// steps (matmul.hpp), added up in the order of the blocks, which follow from the shape.
+// multiply-adds where the level has them; every element is one chain. Gradients of weights are sums over blocks of
+// steps, added up in the order of the blocks, which follow from the shape.
 //
 // Error of one step, given its h' and c', u the unit roundoff: a gate's argument errs by
 //   E = 1.01 (I + H + 4) u (|W| |x| + |R| |h'| + |b|), a sigmoid by E / 4 + 3 u, a tanh by E + 2 u, and
