@@ -360,6 +360,8 @@ def in_hominy(function, sample, dtype):
             return hominy.from_numpy(data.numpy()).requires_grad_(x.requires_grad)
         if isinstance(x, torch.dtype):
             return str(x).removeprefix("torch.")
+        if isinstance(x, torch.memory_format):
+            return getattr(hominy, str(x).removeprefix("torch."))
         if isinstance(x, torch.nn.PairwiseDistance):
             return hominy.nn.PairwiseDistance(x.norm, x.eps, x.keepdim)
         return x

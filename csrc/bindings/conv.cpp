@@ -103,6 +103,35 @@ hominy_tensor shaped(int32_t dtype, const sizes& shape, bool channels_last) {
   return t;
 }
 
+// Weights packed ahead: a cache line that says for which call, then what the kernel made, both aligned.
+constexpr int64_t cache_line = 64;
+
+char* packed_start(const hominy_tensor& bytes) {
+  return reinterpret_cast<char*>((reinterpret_cast<uintptr_t>(bytes.data) + cache_line - 1) / cache_line * cache_line);
+}
+
+// Of everything that decides what is packed (FNV-1a).
+uint64_t signature_of(const geometry& g, const hominy_tensor& x, const hominy_tensor& weight, bool channels_last) {
+  uint64_t hash = 14695981039346656037u;
+  const auto add = [&](int64_t value) {
+    for (int i = 0; i < 8; ++i) hash = (hash ^ (uint64_t(value) >> 8 * i & 255)) * 1099511628211u;
+  };
+  for (const char* name = kernels->isa; *name; ++name) add(*name);
+  for (const hominy_tensor* t : {&x, &weight})
+    for (int d = 0; d < t->ndim; ++d) add(t->shape[d]);
+  for (size_t d = 0; d < g.stride.size(); ++d)
+    for (int64_t value : {g.stride[d], g.padding[d].first, g.padding[d].second, g.dilation[d]}) add(value);
+  for (int64_t value :
+       {int64_t(x.dtype), g.groups, int64_t(g.settings.algorithm), int64_t(g.settings.exact), int64_t(channels_last)})
+    add(value);
+  return hash;
+}
+
+[[noreturn]] void raise_algorithm(const geometry& g) {
+  raise_value(g.op, "algorithm", "one that computes this convolution",
+              std::string("'") + algorithm_names[g.settings.algorithm] + "'");
+}
+
 py::object compute(const geometry& g, hominy_conv_direction direction, const hominy_tensor& x,
                    const hominy_tensor& weight, const hominy_tensor& out, const hominy_tensor* bias,
                    const hominy_tensor* residual, const void* packed, py::object result) {
@@ -115,9 +144,7 @@ py::object compute(const geometry& g, hominy_conv_direction direction, const hom
     unlocked without_lock(work > 256.0 * 1024);
     status = kernels->conv(direction, &x, &weight, &out, bias, residual, packed, &g.settings, scratch.data(), bytes);
   }
-  if (status == HOMINY_BAD_VALUE)
-    raise_value(g.op, "algorithm", "one that computes this convolution",
-                std::string("'") + algorithm_names[g.settings.algorithm] + "'");
+  if (status == HOMINY_BAD_VALUE) raise_algorithm(g);
   require_ok(g.op, status);
   return result;
 }
@@ -164,9 +191,11 @@ py::object run_conv(py::handle x_array, py::handle weight_array, py::handle bias
     if (!packed_array.is_none()) {
       const hominy_tensor bytes = describe(op, "packed", packed_array);
       const int64_t size = kernels->conv_packed_size(HOMINY_CONV_FORWARD, &x, &weight, &out, &g.settings);
-      if (bytes.dtype != HOMINY_UINT8 || bytes.ndim != 1 || bytes.shape[0] != size + 64 || bytes.strides[0] != 1)
+      const uint64_t expected = signature_of(g, x, weight, lies_channels_last(x));
+      if (bytes.dtype != HOMINY_UINT8 || bytes.ndim != 1 || bytes.shape[0] != size + 2 * cache_line ||
+          bytes.strides[0] != 1 || memcmp(packed_start(bytes), &expected, sizeof expected) != 0)
         raise_value(op, "packed", "what conv_pack makes for this call", shape_text(bytes));
-      packed = reinterpret_cast<const void*>((reinterpret_cast<uintptr_t>(bytes.data) + 63) / 64 * 64);
+      packed = packed_start(bytes) + cache_line;
     }
     return compute(g, HOMINY_CONV_FORWARD, x, weight, out, bias_or_null, residual_or_null, packed, result);
   });
@@ -245,17 +274,22 @@ py::object run_pack(py::handle weight_array, const sizes& x_shape, bool channels
     const hominy_tensor out = shaped(weight.dtype, out_shape, channels_last);
     const int64_t size = kernels->conv_packed_size(HOMINY_CONV_FORWARD, &x, &weight, &out, &g.settings);
     if (size == 0) {  // nothing to pack, or a call that cannot be
-      require_ok(op, kernels->conv_pack(HOMINY_CONV_FORWARD, &x, &weight, &out, &g.settings, nullptr));
+      const hominy_status status = kernels->conv_pack(HOMINY_CONV_FORWARD, &x, &weight, &out, &g.settings, nullptr);
+      if (status == HOMINY_BAD_VALUE) raise_algorithm(g);
+      require_ok(op, status);
       return py::none();
     }
     hominy_tensor bytes{};
     bytes.dtype = HOMINY_UINT8;
     bytes.ndim = 1;
-    bytes.shape[0] = size + 64;  // for a start on a cache line, wherever the array lies
+    bytes.shape[0] = size + 2 * cache_line;
     py::object result = allocate(op, bytes);
-    void* const packed = reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(bytes.data) + 63) / 64 * 64);
+    const uint64_t signature = signature_of(g, x, weight, channels_last);
+    memset(packed_start(bytes), 0, cache_line);
+    memcpy(packed_start(bytes), &signature, sizeof signature);
     unlocked without_lock(size > 256 * 1024);
-    require_ok(op, kernels->conv_pack(HOMINY_CONV_FORWARD, &x, &weight, &out, &g.settings, packed));
+    require_ok(
+        op, kernels->conv_pack(HOMINY_CONV_FORWARD, &x, &weight, &out, &g.settings, packed_start(bytes) + cache_line));
     return result;
   });
 }
