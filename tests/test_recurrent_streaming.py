@@ -1,5 +1,6 @@
 """Recurrent layers step by step, and their weights in ONNX's and Keras's forms."""
 
+import importlib
 import itertools
 import re
 import tracemalloc
@@ -7,7 +8,7 @@ import tracemalloc
 import hominy
 import numpy as np
 import pytest
-from conftest import NATIVE
+from conftest import NATIVE, required
 from hominy import nn
 from hominy.nn.utils import recurrent_weights as forms
 
@@ -189,7 +190,8 @@ def onnx_model(operator, inputs, attributes, outputs):
 @pytest.mark.parametrize("both", [False, True])
 @pytest.mark.parametrize("bias", [True, False])
 def test_onnx_weights_compute_the_same(mode, settings, both, bias):
-    runtime = pytest.importorskip("onnxruntime")
+    # Where PyTorch is required, so is this peer: its absence is a failure there, and a skip elsewhere.
+    runtime = importlib.import_module("onnxruntime") if required("TORCH") else pytest.importorskip("onnxruntime")
     layer = layer_of(mode, dict(settings, bidirectional=both, bias=bias), hominy.float32)
     x = np.random.default_rng(0).standard_normal((STEPS, 2, INPUTS)).astype("float32")
     weights = forms.onnx_weights(layer)
