@@ -1,6 +1,7 @@
 """`python -m bench report RESULT.json`: the table and the charts. `python -m bench programs FOLDER`: whole programs.
 `python -m bench layers`: normalisation, softmax, losses, dropout, embedding and Adam beside PyTorch. `python -m bench
-conv`: convolutions beside PyTorch and ONNX Runtime. `python -m bench models`: whole networks beside PyTorch."""
+conv`, `python -m bench recurrent`: convolutions and recurrent layers beside PyTorch and ONNX Runtime. `python -m bench
+models`: whole networks beside PyTorch."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ import argparse
 import pathlib
 import sys
 
-from . import convolution, layers, models, programs, report
+from . import convolution, layers, models, programs, recurrent, report
 
 
 def main() -> int:
@@ -21,16 +22,12 @@ def main() -> int:
     programs.add_arguments(commands.add_parser("programs", help="whole programs and fixed costs, beside PyTorch"))
     layers.add_arguments(commands.add_parser("layers", help="layers with their gradients, beside PyTorch"))
     convolution.add_arguments(commands.add_parser("conv", help="convolutions, beside PyTorch and ONNX Runtime"))
+    recurrent.add_arguments(commands.add_parser("recurrent", help="recurrent layers, beside PyTorch and ONNX Runtime"))
     models.add_arguments(commands.add_parser("models", help="whole networks, beside PyTorch, and their memory"))
     arguments = parser.parse_args()
-    if arguments.command == "programs":
-        return programs.run(arguments)
-    if arguments.command == "layers":
-        return layers.run(arguments)
-    if arguments.command == "models":
-        return models.run(arguments)
-    if arguments.command == "conv":
-        return convolution.run(arguments)
+    parts = {"programs": programs, "layers": layers, "models": models, "conv": convolution, "recurrent": recurrent}
+    if arguments.command in parts:
+        return parts[arguments.command].run(arguments)
     result = report.load(arguments.result)
     print(report.table(result))
     if arguments.charts:

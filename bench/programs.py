@@ -1,7 +1,8 @@
 """Whole programs, and the costs that no kernel shows: a small model's step, a tiny tensor's addition, import, size.
 
-The programs are a folder of scripts that take `--framework hominy|torch --threads N` and close with one JSON line of
-figures, of which one says how fast they were (`..._per_second`, or `seconds_per_...`).
+The programs are a folder of scripts that take `--framework hominy|torch --threads N --seed S` and close with one JSON
+line of figures, of which one says how fast they were (`..._per_second`, or `seconds_per_...`). Each round is a run of
+every framework with the round's seed, so that what was learnt is a mean over as many seeds.
 """
 
 from __future__ import annotations
@@ -21,14 +22,20 @@ from hominy.testing.paired import Quartiles, paired_times, ratios
 from .contenders import NAMES, installed, limit_threads
 from .report import _spread, aligned, duration
 
-_PROGRAMS = ("linear_regression", "xor_perceptron", "mlp_mnist")
+_PROGRAMS = (
+    "linear_regression", "xor_perceptron", "mlp_mnist", "text_classifier --cell LSTM", "text_classifier --cell GRU",
+    "char_rnn --cell GRU", "char_rnn --cell LSTM --layers 2", "cats_dogs --epochs 1",
+)  # fmt: skip
 _FRAMEWORKS = ("hominy", "torch")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
     parser.add_argument("folder", type=pathlib.Path, nargs="?", help="of the programs; without it, only the costs")
-    parser.add_argument("--only", nargs="+", default=_PROGRAMS, metavar="NAME", help=f"default: {' '.join(_PROGRAMS)}")
+    parser.add_argument(
+        "--only", nargs="+", default=_PROGRAMS, metavar="'NAME OPTION ...'",
+        help=f"programs with their options, quoted; default: {'; '.join(_PROGRAMS)}",
+    )  # fmt: skip
     parser.add_argument("--threads", default="1,2", help="thread counts, as 1,2 (the default)")
     parser.add_argument("--rounds", type=int, default=5, help="runs of each program on each framework (default 5)")
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write all samples there")
@@ -61,9 +68,9 @@ def _programs(folder: pathlib.Path, names: Any, counts: list[int], rounds: int) 
     for name in names:
         for threads in counts:
             runs: dict[str, list[dict[str, Any]]] = {framework: [] for framework in _FRAMEWORKS}
-            for _ in range(rounds):
+            for seed in range(rounds):
                 for framework in _FRAMEWORKS:
-                    runs[framework].append(_run_program(folder / f"{name}.py", framework, threads))
+                    runs[framework].append(_run_program(folder, name, framework, threads, seed))
             collected[f"{name}, threads: {threads}"] = runs
             figure = next(key for key in runs["hominy"][0] if "_per_second" in key or "seconds_per_" in key)
             hominy, torch = ([float(found[figure]) for found in runs[framework]] for framework in _FRAMEWORKS)
@@ -71,19 +78,21 @@ def _programs(folder: pathlib.Path, names: Any, counts: list[int], rounds: int) 
             medians = [f"{statistics.median(samples):.4g}" for samples in (hominy, torch)]
             speeds.append([name, str(threads), figure, *medians, _spread(Quartiles.of(times_as_fast))])
             learnt += [
-                [f"{name}, {key}", *(_short(runs[framework][-1][key]) for framework in _FRAMEWORKS)]
+                [f"{name}, {key}", *(_mean([found[key] for found in runs[framework]]) for framework in _FRAMEWORKS)]
                 for key in runs["hominy"][0]
                 if key not in (figure, "program", "framework", "seconds") and threads == counts[-1]
             ]
     return (
         aligned(["program", "threads", "figure", "hominy", "PyTorch", "times as fast"], speeds)
         + "\n\n"
-        + aligned(["what was learnt", "hominy", "PyTorch"], learnt)
+        + aligned([f"what was learnt, mean of {rounds} seeds", "hominy", "PyTorch"], learnt)
     ), collected
 
 
-def _run_program(path: pathlib.Path, framework: str, threads: int) -> dict[str, Any]:
-    command = [sys.executable, str(path), "--framework", framework, "--threads", str(threads)]
+def _run_program(folder: pathlib.Path, name: str, framework: str, threads: int, seed: int) -> dict[str, Any]:
+    program, *options = name.split()
+    command = [sys.executable, str(folder / f"{program}.py"), "--framework", framework, "--threads", str(threads),
+               "--seed", str(seed), *options]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr.strip()}")
@@ -91,12 +100,13 @@ def _run_program(path: pathlib.Path, framework: str, threads: int) -> dict[str, 
     return figures
 
 
-def _short(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.5g}"
-    if isinstance(value, list):
-        return " ".join(_short(item) for item in value)
-    return str(value)
+def _mean(values: list[Any]) -> str:
+    """The mean of numbers, element by element of lists of them; of anything else the last."""
+    if isinstance(values[0], list) and len({len(value) for value in values}) == 1:
+        return " ".join(_mean(list(items)) for items in zip(*values, strict=True))
+    if all(isinstance(value, (int, float)) for value in values):
+        return f"{statistics.fmean(values):.5g}"
+    return str(values[-1])
 
 
 # --- costs ------------------------------------------------------------------------------------------------------------

@@ -68,12 +68,13 @@ set_source_files_properties(${HOMINY_CSRC_DIR}/cpu/reduce.cpp ${HOMINY_CSRC_DIR}
 set_source_files_properties(${HOMINY_CSRC_DIR}/cpu/loss.cpp PROPERTIES COMPILE_OPTIONS "-O2;-funswitch-loops")
 
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
-  set(HOMINY_LEVELS baseline avx2 avx512)
+  set(levels baseline avx2 avx512)
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64|ARM64)$")
-  set(HOMINY_LEVELS neon)
+  set(levels neon)
 else()
-  set(HOMINY_LEVELS baseline)
+  set(levels baseline)
 endif()
+set(HOMINY_LEVELS "${levels}" CACHE STRING "ISA levels to compile")
 
 # hominy_add_kernels(target): compiles every kernel and links it into `target`, one object library per ISA level and one for
 # the rest. Extra arguments are compile flags for all of them (sanitizers).
@@ -84,6 +85,9 @@ function(hominy_add_kernels target)
     if(level STREQUAL once)
       add_library(${library} OBJECT ${HOMINY_ONCE_SOURCES})
       target_compile_options(${library} PRIVATE -O2)
+      foreach(has IN LISTS HOMINY_LEVELS)
+        target_compile_definitions(${library} PRIVATE HOMINY_HAS_${has})
+      endforeach()
     else()
       add_library(${library} OBJECT ${HOMINY_KERNEL_SOURCES})
       target_compile_options(${library} PRIVATE ${HOMINY_KERNEL_FLAGS} ${HOMINY_OPTIMIZE_${level}} ${HOMINY_FLAGS_${level}})

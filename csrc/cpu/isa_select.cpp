@@ -5,18 +5,26 @@
 #include "hominy.h"
 
 namespace hominy {
-#define HOMINY_DECLARE_LEVEL(level)     \
-  namespace level {                     \
-  const hominy_kernels* kernel_table(); \
-  }
-#if defined(__x86_64__) || defined(_M_X64)
-HOMINY_DECLARE_LEVEL(baseline)
-HOMINY_DECLARE_LEVEL(avx2)
-HOMINY_DECLARE_LEVEL(avx512)
-#elif defined(__aarch64__)
-HOMINY_DECLARE_LEVEL(neon)
-#else
-HOMINY_DECLARE_LEVEL(baseline)
+// The build says which levels it has compiled (sources.cmake).
+#ifdef HOMINY_HAS_avx512
+namespace avx512 {
+const hominy_kernels* kernel_table();
+}
+#endif
+#ifdef HOMINY_HAS_avx2
+namespace avx2 {
+const hominy_kernels* kernel_table();
+}
+#endif
+#ifdef HOMINY_HAS_neon
+namespace neon {
+const hominy_kernels* kernel_table();
+}
+#endif
+#ifdef HOMINY_HAS_baseline
+namespace baseline {
+const hominy_kernels* kernel_table();
+}
 #endif
 
 namespace {
@@ -27,21 +35,25 @@ struct level {
   bool (*runs_here)();
 };
 
-bool always() { return true; }
+[[maybe_unused]] bool always() { return true; }
 
-// __builtin_cpu_supports asks CPUID and XGETBV: a feature counts only if the operating system saves its registers.
+// The widest first. __builtin_cpu_supports asks CPUID and XGETBV: a feature counts only if the operating system saves its
+// registers.
 const level levels[] = {
-#if defined(__x86_64__) || defined(_M_X64)
+#ifdef HOMINY_HAS_avx512
     {"avx512", avx512::kernel_table,
      [] {
        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma");
      }},
+#endif
+#ifdef HOMINY_HAS_avx2
     {"avx2", avx2::kernel_table, [] { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }},
-    {"baseline", baseline::kernel_table, always},
-#elif defined(__aarch64__)
+#endif
+#ifdef HOMINY_HAS_neon
     {"neon", neon::kernel_table, always},
-#else
+#endif
+#ifdef HOMINY_HAS_baseline
     {"baseline", baseline::kernel_table, always},
 #endif
 };

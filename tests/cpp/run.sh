@@ -16,11 +16,10 @@ case $kind in
   native) options= ;;
   asan) configure=-DHOMINY_SANITIZE=address,undefined ;;
   tsan)
-    configure=-DHOMINY_SANITIZE=thread
-    options='--quick --level baseline'
+    configure='-DHOMINY_SANITIZE=thread -DHOMINY_LEVELS=baseline'
     ;;
   aarch64)
-    configure=-DCMAKE_TOOLCHAIN_FILE=$here/aarch64.cmake
+    configure=-DCMAKE_TOOLCHAIN_FILE=aarch64.cmake
     options='--quick --no-fork' # qemu-user cannot start threads in a forked child
     emulator=qemu-aarch64
     ;;
@@ -44,7 +43,7 @@ esac
 
 generator=
 if command -v ninja >/dev/null; then generator=-GNinja; fi
-cmake -S "$here" -B "$build" $generator ${configure:+"$configure"} >"$build/configure.log" || {
+cmake -S "$here" -B "$build" $generator $configure >"$build/configure.log" || {
   cat "$build/configure.log"
   exit 1
 }
