@@ -1,5 +1,5 @@
-"""ONNX models of one operator or a few, written byte by byte: ONNX Runtime brings no way to make one, and the onnx package is
-large. Field numbers are those of onnx.proto (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto)."""
+"""ONNX models of one operator or a few, written byte by byte: ONNX Runtime brings no way to make one, and the onnx
+package is large. Field numbers are those of onnx.proto (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto)."""
 
 from __future__ import annotations
 

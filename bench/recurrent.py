@@ -1,14 +1,16 @@
 """Recurrent layers beside PyTorch and ONNX Runtime: forward, and with all gradients.
 
 What a user writes is timed: a layer called on a tensor. ONNX Runtime, forward alone, packs its weights when the session
-is made; hominy and PyTorch in every call. Results and gradients are compared with PyTorch's in float64 before anything
-is timed. A shape's target is a multiple of the fastest peer's speed, or 85% of the measured peak of multiply-adds
-where that is less: nobody computes the same products faster than the machine.
+is made; hominy and PyTorch in every call, hominy "packed" as ONNX Runtime does, by `hominy.nn.utils.prepare`. Results
+and gradients are compared with PyTorch's in float64 before anything is timed. A shape's target is a multiple of the
+fastest peer's speed, or 85% of the measured peak of multiply-adds where that is less: nobody computes the same products
+faster than the machine.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import importlib.util
 import json
 import math
@@ -129,8 +131,12 @@ def verified_calls(cell: str, work: Work, threads: int, backward: bool) -> dict[
     peer.load_state_dict(state)
     exact.load_state_dict(state)
     made = {"hominy": _call(hominy, own, x, flow), "PyTorch": _call(torch, peer, x, flow)}
-    if not backward and importlib.util.find_spec("onnxruntime") is not None:
-        made["ONNX Runtime"] = _onnxruntime(own, x, threads)
+    if not backward:
+        ready = copy.deepcopy(own)
+        hominy.nn.utils.prepare(ready)
+        made["packed"] = _call(hominy, ready, x, None)
+        if importlib.util.find_spec("onnxruntime") is not None:
+            made["ONNX Runtime"] = _onnxruntime(own, x, threads)
     want = _call(torch, exact, x.astype(np.float64), None if flow is None else flow.astype(np.float64))()
     for name, call in made.items():
         for number, (got, right) in enumerate(zip(map(np.asarray, call()), map(np.asarray, want), strict=True)):
@@ -154,8 +160,13 @@ def measure(cell: str, work: Work, threads: int, backward: bool, rounds: int, pe
     with Disturbance() as disturbance:
         times = paired_times(made, rounds=rounds)
     medians = {name: statistics.median(samples) for name, samples in times.items()}
-    against = {name: Quartiles.of(ratios(times[name], times["hominy"])) for name in times if name != "hominy"}
+    against = {
+        name: Quartiles.of(ratios(times[name], times["hominy"]))
+        for name in times
+        if name in ("PyTorch", "ONNX Runtime")
+    }
     fastest = min(against, key=lambda name: medians[name])
+    packed = Quartiles.of(ratios(times[fastest], times["packed"])) if "packed" in times else None
     rate = work.operations(cell) * (3 if backward else 1) / medians["hominy"]
     ratio, target = against[fastest].median, TARGETS["both" if backward else "forward"][cell]
     needed = min(target, ratio * SHARE_OF_PEAK * peak / rate)  # the ratio at 85% of the peak
@@ -164,13 +175,14 @@ def measure(cell: str, work: Work, threads: int, backward: bool, rounds: int, pe
                                                for name in ("hominy", "PyTorch", "ONNX Runtime")),
         f"{100 * rate / peak:.0f}%",
         *(_spread(against.get(name)) for name in ("PyTorch", "ONNX Runtime")),
-        f"{needed:.2f}", "yes" if ratio >= needed else f"{ratio / needed:.2f}", f"{disturbance.cores:.1f}",
+        _spread(packed), f"{needed:.2f}", "yes" if ratio >= needed else f"{ratio / needed:.2f}",
+        f"{disturbance.cores:.1f}",
     ]  # fmt: skip
     return Line(f"{cell} {work.name}, threads {threads}", cells, ratio, needed), times
 
 
 HEAD = ["layer (T,B,I,H)", "threads", "hominy", "PyTorch", "ONNX Runtime", "of peak", "PyTorch", "ONNX Runtime",
-        "target", "reached", "taken"]  # fmt: skip
+        "packed", "target", "reached", "taken"]  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -203,7 +215,11 @@ def run(arguments: argparse.Namespace) -> int:
         print(aligned(HEAD, [line.cells for line in lines]))
         for threads in map(int, arguments.threads.split(",")):
             for cell in cells:
-                print(_summary(cell, threads, [x for x in lines if x.what.startswith(cell) and x.cells[1] == str(threads)]))
+                print(
+                    _summary(
+                        cell, threads, [x for x in lines if x.what.startswith(cell) and x.cells[1] == str(threads)]
+                    )
+                )
     if arguments.json:
         arguments.json.write_text(json.dumps(collected))
     return 0

@@ -231,3 +231,58 @@ def test_a_new_parameter_is_used_as_it_is():
         layer.load_state_dict({"weight": hominy.full((1, 1, 1, 1), 4.0)})
         with pytest.raises(RuntimeError, match="it changed since it was prepared"):
             layer(hominy.ones(1, 1, 1, 1))
+
+
+# --- recurrent layers -------------------------------------------------------------------------------------------------
+
+RECURRENT = [(nn.RNN, {}), (nn.RNN, {"nonlinearity": "relu"}), (nn.LSTM, {}), (nn.LSTM, {"proj_size": 3}), (nn.GRU, {})]
+
+
+def recurrent_results(layer, x):
+    return [
+        part.numpy()
+        for lengths in (None, [2, 6, 4])
+        for result in [layer(x, lengths=lengths)]
+        for part in (result[0], *(result[1] if isinstance(result[1], tuple) else (result[1],)))
+    ]
+
+
+@pytest.mark.native
+@pytest.mark.parametrize("dtype", [hominy.float32, hominy.float64])
+@pytest.mark.parametrize(("kind", "options"), RECURRENT)
+def test_recurrent_results_are_those_of_the_weights(kind, options, dtype, level, rng):
+    layer = kind(5, 19, 2, bidirectional=True, dtype=dtype, **options)
+    x = hominy.from_numpy(rng.standard_normal((6, 3, 5))).to(dtype)
+    with hominy.no_grad():
+        want = recurrent_results(layer, x)
+        with nn.utils.prepare(nn.ModuleList([layer])) as handle:
+            assert len(handle) == 1
+            for each in (layer, copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+                for _ in range(2):
+                    for got, expected in zip(recurrent_results(each, x), want, strict=True):
+                        np.testing.assert_array_equal(got, expected)
+            assert all(
+                each.form("LSTM", parts) is not None
+                for each, parts in zip(layer._prepared, layer._layers(), strict=True)
+            )
+        assert layer._prepared is None
+
+
+def test_a_prepared_recurrent_layer_refuses_what_it_would_get_wrong(rng):
+    layer, x = nn.LSTM(5, 4), hominy.from_numpy(rng.standard_normal((6, 3, 5)).astype("float32"))
+    handle = nn.utils.prepare(layer)
+    with pytest.raises(RuntimeError, match=r"\[LSTM\] weights: expected a layer that is not prepared where gradients"):
+        layer(x)
+    with hominy.no_grad():
+        before = layer(x)[0].numpy()
+        layer.bias_hh_l0 = nn.Parameter(layer.bias_hh_l0.detach() + 1.0)  # another tensor: used as it is
+        assert (layer(x)[0].numpy() != before).any()
+        handle.remove()
+        handle = nn.utils.prepare(layer)
+        layer.weight_hh_l0.mul_(2.0)
+        if backends.current_backend() == "native":
+            with pytest.raises(RuntimeError, match=r"\[LSTM\] weights: they changed since they were prepared"):
+                layer(x)
+    handle.remove()
+    layer(x)[0].sum().backward()
+    assert layer.weight_hh_l0.grad is not None

@@ -37,8 +37,8 @@ struct level {
 
 [[maybe_unused]] bool always() { return true; }
 
-// The widest first. __builtin_cpu_supports asks CPUID and XGETBV: a feature counts only if the operating system saves its
-// registers.
+// The widest first. __builtin_cpu_supports asks CPUID and XGETBV: a feature counts only if the operating system saves
+// its registers.
 const level levels[] = {
 #ifdef HOMINY_HAS_avx512
     {"avx512", avx512::kernel_table,

@@ -187,22 +187,29 @@ void forward_walk<T>::take_step(int64_t s, const chunk& part, int64_t tasks) {
   const int64_t in_product = shape.reset_before ? 2 : shape.gates;
   const bool tanh_cell = functions.gate.code == HOMINY_GATE_TANH && functions.gate.clip > 1e30,
              relu_cell = functions.gate.code == HOMINY_GATE_RELU && functions.gate.clip > 1e30;
-  for_tiles(tasks, parts_of(shape.padded, block_units<T>), panels.count, [&](int64_t block, int64_t panel) {
+  // With few rows a step is reading weights. Odd steps go backwards and begin with what the one before read last.
+  const bool back = s & 1;
+  const auto gate_of = [&](int64_t i) { return back ? in_product - 1 - i : i; };
+  const int64_t blocks = parts_of(shape.padded, block_units<T>);
+  for_tiles(tasks, blocks, panels.count, [&](int64_t block, int64_t panel) {
     alignas(64) T sums[max_tile_rows * 4 * block_units<T>];
+    if (back) block = blocks - 1 - block;
     const int64_t r = row + panels.begin(panel), count = panels.rows(panel), first = block * block_units<T>;
     const int64_t width = block_width<T>(shape.padded, block);
     forward_panel<T> p = panel_of(r, count, first, shape.units, width);
     p.sums = sums;
     p.sums_row = in_product * width;
     p.fetch();
-    for (int64_t g = 0; g < in_product; ++g) {
-      const bool apart = gru && g == 2;
-      const T* const next = g + 1 < shape.gates ? p.gates.at(0, (g + 1) * shape.padded) : p.gates.at(count, 0);
+    for (int64_t i = 0; i < in_product; ++i) {
+      const int64_t g = gate_of(i);
+      const bool apart = gru && g == 2, last = i + 1 == in_product;
+      const T* const next = p.gates.at(last ? count : 0, gate_of(last ? 0 : i + 1) * shape.padded);
       fetch_rows<0>(next, gates_row, count, width);
       multiply_strip<T>(count, width, shape.state, reinterpret_cast<const char*>(before + r * h_row), h_row * size,
                         size, strip_of<T>(weights.recurrent, shape.padded, shape.gates, shape.state, block, g),
-                        panel == 0, apart ? weights.recurrent_bias + first : p.gates.data + g * shape.padded,
-                        apart ? 0 : gates_row, sums + g * width, p.sums_row);
+                        panels.fetches(panel, back),
+                        apart ? weights.recurrent_bias + first : p.gates.data + g * shape.padded, apart ? 0 : gates_row,
+                        sums + g * width, p.sums_row);
     }
     if (lstm)
       fast ? lstm_forward<T, fast_type<T>>(p, functions) : lstm_forward<T, false>(p, functions);
@@ -233,8 +240,9 @@ void forward_walk<T>::take_step(int64_t s, const chunk& part, int64_t tasks) {
     const T* const strip = shape.projected ? strip_of<T>(weights.projection, padded, 1, shape.units, block, 0)
                                            : strip_of<T>(weights.recurrent, padded, 3, shape.units, block, 2);
     multiply_strip<T>(count, width, shape.units, reinterpret_cast<const char*>(middle + r * middle_row),
-                      middle_row * size, size, strip, panel == 0, shape.projected ? zeros : p.gates.data + 2 * padded,
-                      shape.projected ? 0 : gates_row, sums, width);
+                      middle_row * size, size, strip, panels.fetches(panel),
+                      shape.projected ? zeros : p.gates.data + 2 * padded, shape.projected ? 0 : gates_row, sums,
+                      width);
     if (shape.projected)
       rnn_forward<T>(p, [](vec<T> v) { return v; });
     else

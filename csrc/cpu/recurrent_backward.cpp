@@ -17,8 +17,8 @@
 namespace hominy::HOMINY_LEVEL {
 namespace {
 
-constexpr int64_t block_rows = 4096;  // of a block of steps: long enough for good products
-constexpr int64_t added_rows = 128;   // whose contributions to a weight are summed apart
+constexpr int64_t block_rows = 512;  // of a block of steps: its d stays in a near cache for the products that read it
+constexpr int64_t added_rows = 256;  // whose contributions to a weight are summed apart
 
 HOMINY_SMALL int64_t steps_in_block(const recurrent_shape& s) {
   if (s.keep_every > 1) return minimum_of(s.keep_every, maximum_of<int64_t>(s.steps, 1));
@@ -147,7 +147,7 @@ struct backward_walk {
   void take_step(int64_t s, int64_t end, int64_t b0, int64_t b1, int64_t tasks);
   void carry(int64_t s, int64_t b0, int64_t b1, int64_t tasks);
   padded_rows<const T> cells_before(int64_t s, int64_t r, int64_t first) const;
-  void add_product(int64_t t, int64_t r, int64_t count, int64_t block, T* sums, bool fetch) const;
+  void add_product(int64_t t, int64_t r, int64_t count, int64_t block, T* sums, int fetch) const;
   void sum_peepholes();
 };
 
@@ -278,7 +278,7 @@ padded_rows<const T> backward_walk<T>::cells_before(int64_t s, int64_t r, int64_
 
 // sums (count, width) += d of step t, rows from r on, times the block of columns of R.
 template <class T>
-void backward_walk<T>::add_product(int64_t t, int64_t r, int64_t count, int64_t block, T* sums, bool fetch) const {
+void backward_walk<T>::add_product(int64_t t, int64_t r, int64_t count, int64_t block, T* sums, int fetch) const {
   constexpr int64_t size = sizeof(T);
   const int64_t width = block_width<T>(shape.padded_state, block);
   const T* const strip = strip_of<T>(recurrent, shape.padded_state, 1, gate_rows, block, 0);
@@ -303,7 +303,7 @@ void backward_walk<T>::carry(int64_t s, int64_t b0, int64_t b1, int64_t tasks) {
     for (int64_t r = 0; r < count; ++r)
       for (int64_t j = 0; j < width; j += lanes<T>)
         store(sums + r * width + j, through ? load(through + (r0 + r) * shape.padded + first + j) : vec<T>{});
-    add_product(again.time_of(s), r0, count, block, sums, panel == 0);
+    add_product(again.time_of(s), r0, count, block, sums, panels.fetches(panel));
     for (int64_t r = 0; r < count; ++r)
       copy_elements(h_gradient + (r0 + r) * shape.padded_state + first, sums + r * width, width);
   });
@@ -373,7 +373,7 @@ void backward_walk<T>::take_step(int64_t s, int64_t end, int64_t b0, int64_t b1,
           }
         backward_panel<T> p = panel_of(r0, count, first, width);
         if (!shape.two_stages()) p.fetch(shape.kept_gates);
-        if (continues) add_product(again.time_of(s + 1), r0, count, block, sums, panel == 0);
+        if (continues) add_product(again.time_of(s + 1), r0, count, block, sums, panels.fetches(panel));
         if (shape.projected) {
           for (int64_t r = 0; r < count; ++r)
             copy_elements(projected + block_of(t, r0 + r) * projected_row + first, sums + r * width, width);
@@ -404,13 +404,13 @@ void backward_walk<T>::take_step(int64_t s, int64_t end, int64_t b0, int64_t b1,
       multiply_strip<T>(count, width, shape.state,
                         reinterpret_cast<const char*>(projected + block_of(t, r0) * projected_row),
                         projected_row * size, size, strip_of<T>(projection, shape.padded, 1, shape.state, block, 0),
-                        panel == 0, zeros, 0, sums, width);
+                        panels.fetches(panel), zeros, 0, sums, width);
       fast ? lstm_backward<T, fast_type<T>>(p, functions) : lstm_backward<T, false>(p, functions);
     } else {
       multiply_strip<T>(count, width, shape.units,
                         reinterpret_cast<const char*>(d + block_of(t, r0) * d_row + 2 * shape.units), d_row * size,
                         size, strip_of<T>(recurrent, shape.padded, 1, all, block, 0) + 2 * shape.units * width,
-                        panel == 0, zeros, 0, sums, width);
+                        panels.fetches(panel), zeros, 0, sums, width);
       gru_backward_reset<T>(p, functions);
     }
   });

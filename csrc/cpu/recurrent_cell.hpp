@@ -182,7 +182,7 @@ struct forward_panel {
   int64_t rows, units;  // units of the block that exist
   int64_t width;        // of the block, whole vectors: gate g's sums of row r at sums + r * sums_row + g * width
   int64_t sums_row;
-  const T* sums;
+  T* sums;
   padded_rows<T> gates;  // what the input product left there (gru: n's share); gets results if `keeps`
   int64_t gate;          // elements from one gate to the next, in gates
   bool keeps;
@@ -217,13 +217,15 @@ inline void rnn_forward(const forward_panel<T>& p, F function) {
   });
 }
 
+// In two passes over the panel: a vector's way from its gates to c and on to h is long, and the processor, which looks
+// some 300 instructions ahead, would see little but one vector's.
 template <class T, bool standard>
 void lstm_forward(const forward_panel<T>& p, const cell_functions<T>& f) {
+  const bool peeps = !standard && p.peephole;
   for_units<T>(p.rows, p.units, [&](int64_t r, int64_t j) {
-    const T* sums = p.sums + r * p.sums_row + j;
+    T* const sums = p.sums + r * p.sums_row + j;
     const vec<T> before = load(p.c.at(r, j));
     vec<T> i = load(sums), forget = load(sums + p.width), g = load(sums + 2 * p.width), o = load(sums + 3 * p.width);
-    const bool peeps = !standard && p.peephole;
     if (peeps) {
       i += load(p.peephole + j) * before;
       forget += load(p.peephole + p.gate + j) * before;
@@ -234,7 +236,7 @@ void lstm_forward(const forward_panel<T>& p, const cell_functions<T>& f) {
     const vec<T> c = forget * before + i * g;
     if (peeps) o += load(p.peephole + 2 * p.gate + j) * c;
     o = gate<T, standard>(f, o);
-    const vec<T> h = o * out_function<T, standard>(f, c);
+    store(sums, o);
     store(p.c.at(r, j), c);
     if (p.keeps) {
       T* kept = p.gates.at(r, j);
@@ -244,12 +246,12 @@ void lstm_forward(const forward_panel<T>& p, const cell_functions<T>& f) {
       store(kept + 3 * p.gate, o);
       store(p.cells.at(r, j), c);
     }
-    if (p.middle) {
-      store(p.middle.at(r, j), h);
-    } else {
-      store(p.h.at(r, j), h);
-      p.y.put(r, j, h, p.units - j);
-    }
+  });
+  for_units<T>(p.rows, p.units, [&](int64_t r, int64_t j) {
+    const vec<T> h = load(p.sums + r * p.sums_row + j) * out_function<T, standard>(f, load(p.c.at(r, j)));
+    if (p.middle) return store(p.middle.at(r, j), h);
+    store(p.h.at(r, j), h);
+    p.y.put(r, j, h, p.units - j);
   });
 }
 

@@ -142,15 +142,19 @@ struct row_panels {
       : count(parts_of(rows, max_tile_rows)), height(count ? rows / count : 0), taller(count ? rows % count : 0) {}
   int64_t begin(int64_t panel) const { return panel * height + minimum_of(panel, taller); }
   int64_t rows(int64_t panel) const { return height + (panel < taller); }
+  // The first of several asks for the strip that comes next (1: the following, -1: the one before); a single one would
+  // drive out what it is about to read.
+  int fetches(int64_t panel, bool back = false) const { return count < 2 || panel > 0 ? 0 : back ? -1 : 1; }
 };
 
-// c = start + a @ strip. Strides of a in bytes, of start and c in elements.
+// c = start + a @ strip. Strides of a in bytes, of start and c in elements. fetch: 1, -1 ask for the following strip,
+// or the one before, on the way; 0 for none.
 template <class T>
 inline void multiply_strip(int64_t rows, int64_t width, int64_t k, const char* a, int64_t a_row, int64_t a_step,
-                           const T* strip, bool fetch, const T* start, int64_t start_row, T* c, int64_t c_row) {
+                           const T* strip, int fetch, const T* start, int64_t start_row, T* c, int64_t c_row) {
   constexpr int64_t size = sizeof(T);
   const int shape = width == lanes<T> ? 0 : fetch ? fetching_shape : 1;
-  const int64_t b_step = width * size, ahead = k * b_step;
+  const int64_t b_step = width * size, ahead = fetch * k * b_step;
   int64_t done = 0;
   do {
     const int64_t deep = minimum_of(tile_depth<T>, k - done);

@@ -113,6 +113,46 @@ class PreparedWeight:
         return form
 
 
+class PreparedRecurrent:
+    """The weights of one recurrent layer, packed ahead for calls that record no gradients; see `nn.utils.prepare`.
+
+    directions: for each direction its six tensors, None where there is none (`ops.recurrent.WEIGHTS`).
+    """
+
+    __slots__ = ("_cell", "_directions", "_form", "_level", "_versions")
+
+    def __init__(self, directions: Any, cell: str) -> None:
+        self._directions, self._cell, self._form, self._level = tuple(directions), cell, None, None
+        self._versions = [weight._storage.version for weight in self._weights()]
+
+    def _weights(self) -> list[Any]:
+        return [weight for direction in self._directions for weight in direction if weight is not None]
+
+    def __reduce__(self) -> Any:
+        return PreparedRecurrent, (self._directions, self._cell)
+
+    def form(self, name: str, directions: Any) -> Any:
+        """What the compiled kernel takes for these weights; None where there is none, or they are others by now.
+
+        Raises:
+            RuntimeError: a weight was written to since it was prepared.
+        """
+        pairs = [
+            pair for old, new in zip(self._directions, directions, strict=True) for pair in zip(old, new, strict=True)
+        ]
+        pack = direct.get("recurrent_prepare")
+        if pack is None or any(old is not new for old, new in pairs):
+            return None
+        if [weight._storage.version for weight in self._weights()] != self._versions:
+            raise RuntimeError(f"[{name}] weights: they changed since they were prepared; prepare the layer again")
+        level = direct["isa"]()
+        if self._level != level:
+            arrays = tuple(tuple(None if w is None else w._array for w in direction) for direction in directions)
+            form = pack(arrays, self._cell, None)
+            self._form, self._level = None if type(form) is Declined else form, level
+        return self._form
+
+
 def prepare(weight: Any) -> PreparedWeight:
     """A handle that stands for a convolution's weight where no gradients are recorded, packed ahead for the kernels.
 
@@ -120,7 +160,7 @@ def prepare(weight: Any) -> PreparedWeight:
         with hominy.no_grad():
             y = F.conv2d(x, packed, layer.bias, padding=1)      # the first call packs, the others do not
 
-    `hominy.nn.utils.prepare(model)` does it for all convolutions of a model.
+    `hominy.nn.utils.prepare(model)` does it for all convolutions and recurrent layers of a model.
 
     Raises:
         TypeError, ValueError: weight is none of a convolution.

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..creation import empty
 from ..ops.recurrent import recurrent
+from ..prepared import PreparedRecurrent
 from ..tensor import Tensor
 from ..utils.arguments import choice, integer, number, wrong
 from . import init
@@ -36,6 +37,7 @@ class _Recurrent(_Weights):
     """Layers on each other, in one or both directions."""
 
     mode: str  # "RNN", "LSTM", "GRU"
+    _prepared: list[PreparedRecurrent] | None = None  # set by nn.utils.prepare
 
     def _build(
         self,
@@ -98,13 +100,19 @@ class _Recurrent(_Weights):
     def _cell(self) -> str:
         return self.mode.lower()
 
-    def _run(self, input: Any, h0: Any, c0: Any, lengths: Any) -> tuple[Any, Any, Any]:
-        where = type(self).__name__
-        layers = [
+    def _layers(self) -> list[list[tuple[Any, ...]]]:
+        """For each layer its directions, for each direction its six weights or None."""
+        return [
             [tuple(None if name is None else getattr(self, name) for name in direction) for direction in layer]
             for layer in self._names
         ]
-        settings = (self._cell(), None, self.batch_first, self.dropout, self.training)
+
+    def _prepare(self) -> list[PreparedRecurrent]:
+        return [PreparedRecurrent(layer, self._cell()) for layer in self._layers()]
+
+    def _run(self, input: Any, h0: Any, c0: Any, lengths: Any) -> tuple[Any, Any, Any]:
+        where, layers = type(self).__name__, self._layers()
+        settings = (self._cell(), None, self.batch_first, self.dropout, self.training, self._prepared)
         if isinstance(input, PackedSequence):
             if lengths is not None:
                 raise ValueError(f"[{where}] lengths: expected none beside a PackedSequence, got {lengths}")

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..autograd import TensorBase, is_grad_enabled, wrap
 from ..autograd import grad as gradients_of
-from ..backends import run
+from ..backends import Declined, direct, run
 from ..backends.reference_recurrent import GATES, STANDARD, Options
 from .activation import elu, leaky_relu, relu, sigmoid, softplus, softsign, tanh, threshold
 from .define import as_tensor, operator, require_floating
@@ -219,6 +219,24 @@ def checked_lengths(name: str, lengths: Any, batch: int, steps: int | None) -> n
     return values.astype(np.int64)
 
 
+def _by_form(
+    name: str, prepared: Any, layer: Any, input: Any, lengths: Any, h0: Any, c0: Any, cell: str, options: Any,
+    batch_first: bool,
+) -> Any:  # fmt: skip
+    """What `recurrent_layer` gives, not recorded, by weights packed ahead; None where there are none."""
+    form = prepared.form(name, layer)
+    if form is None:
+        return None
+    weights = tuple(tuple(None if w is None else w._array for w in direction) for direction in layer)
+    h0, c0 = (None if state is None else state._array for state in (h0, c0))
+    results = direct["recurrent"](
+        input._array, lengths, weights, h0, c0, cell, options, batch_first, False, False, form
+    )
+    if type(results) is Declined:
+        return None
+    return tuple(None if array is None else wrap(array) for array in results)
+
+
 def recurrent(
     name: str,
     input: Any,
@@ -231,15 +249,18 @@ def recurrent(
     batch_first: bool = False,
     dropout_between: float = 0.0,
     training: bool = False,
+    prepared: Any = None,
 ) -> tuple[Any, Any, Any]:
     """(y, h_n, c_n) of recurrent layers on each other.
 
     input: (T, B, I), with batch_first (B, T, I); or packed (sum of lengths, I) with falling lengths. lengths: None, or
     an array of B in any order. layers: for each, its one or two directions, each six tensors (`WEIGHTS`) or None.
-    h0: (layers * directions, B, P), c0 (layers * directions, B, H), None for zeros; h_n, c_n alike.
+    h0: (layers * directions, B, P), c0 (layers * directions, B, H), None for zeros; h_n, c_n alike. prepared: for each
+    layer a `PreparedRecurrent`, or None.
 
     Raises:
         TypeError, ValueError: dtypes or shapes that do not fit each other.
+        RuntimeError: weights that are prepared changed, or gradients are to be recorded.
     """
     x = require_floating(name, "input", input._array if isinstance(input, TensorBase) else input)
     input = as_tensor(name, "input", input)
@@ -270,16 +291,24 @@ def recurrent(
 
     flat = [weight for layer in layers for direction in layer for weight in direction]
     keep = is_grad_enabled() and any(t is not None and t.requires_grad for t in (input, h0, c0, *flat))
+    if prepared is not None and keep:
+        raise RuntimeError(
+            f"[{name}] weights: expected a layer that is not prepared where gradients are recorded; use "
+            "hominy.no_grad(), or end the preparation by its handle's remove()"
+        )
     last_h, last_c = [], []
     for number, layer in enumerate(layers):
         if number and dropout_between > 0 and training:
             input = dropout(input, dropout_between)
         part = slice(number * directions, (number + 1) * directions)
-        weights = [weight for direction in layer for weight in direction] + [None] * (12 - 6 * directions)
-        input, h, c, _ = recurrent_layer(
-            input, None if h0 is None else h0[part], None if c0 is None else c0[part], *weights, lengths, cell, options,
-            batch_first, False, keep,
+        states_of = (None if h0 is None else h0[part], None if c0 is None else c0[part])
+        results = None if prepared is None else _by_form(
+            name, prepared[number], layer, input, lengths, *states_of, cell, options, batch_first
         )  # fmt: skip
+        if results is None:
+            weights = [weight for direction in layer for weight in direction] + [None] * (12 - 6 * directions)
+            results = recurrent_layer(input, *states_of, *weights, lengths, cell, options, batch_first, False, keep)
+        input, h, c, _ = results
         last_h.append(h)
         last_c.append(c)
     h_n = last_h[0] if len(last_h) == 1 else cat(last_h)

@@ -197,7 +197,7 @@ class PreparedModel:
         self._modules = modules
 
     def __len__(self) -> int:
-        """How many weights stand prepared."""
+        """How many layers stand prepared."""
         return len(self._modules)
 
     def remove(self) -> None:
@@ -214,20 +214,22 @@ class PreparedModel:
 
 
 def prepare(module: Module) -> PreparedModel:
-    """Pack the weights of all convolutions in `module` ahead, for inference: see `hominy.prepare`.
+    """Pack the weights of all convolutions and recurrent layers in `module` ahead, for inference: see `hominy.prepare`.
 
         model.eval()
         hominy.nn.utils.prepare(model)
         with hominy.no_grad():
-            model(x)  # the first call of a shape packs
+            model(x)  # the first call packs; for convolutions, the first of a shape
 
     Parameters and the state dict stay what they are. A weight must not be written to meanwhile (that raises; a new
     Parameter in its place is used as it is), and no gradients can be recorded, until the handle's `remove()`.
     Transposed convolutions and linear layers are left alone: their kernels have no packed form.
     """
     from ..conv import Conv1d, Conv2d, Conv3d
+    from ..recurrent import GRU, LSTM, RNN
 
-    found = [each for each in module.modules() if isinstance(each, (Conv1d, Conv2d, Conv3d))]
+    found: list[Any] = [each for each in module.modules() if isinstance(each, (Conv1d, Conv2d, Conv3d, RNN, LSTM, GRU))]
     for each in found:
-        vars(each)["_prepared"] = prepare_weight(each.weight)
+        recurrent = isinstance(each, (RNN, LSTM, GRU))
+        vars(each)["_prepared"] = each._prepare() if recurrent else prepare_weight(each.weight)
     return PreparedModel(found)
