@@ -222,7 +222,9 @@ HOMINY_SMALL task_plan plan_tasks(const recurrent_shape& s) {
       double(s.gates) * double(s.padded) * double(s.state) * double(vector_bytes / lanes_of(s.dtype));
   const int64_t wanted = parts_of(threads, s.directions);
   if (s.batch >= 12 * wanted && weights <= 512 * 1024) return {wanted, 1};
-  const double work = double(s.gates) * double(s.units) * double(s.state) * double(s.batch) / s.directions;
+  // Fewer than six rows take as long as six: reading the weights decides.
+  const double rows = double(maximum_of<int64_t>(s.batch, 6)) / s.directions;
+  const double work = double(s.gates) * double(s.units) * double(s.state) * rows;
   if (s.directions == 2 && threads < 4) return {1, 1};
   return {1, maximum_of<int64_t>(1, tasks_worth(work, 1 << 17, threads))};
 }
