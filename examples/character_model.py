@@ -6,16 +6,19 @@ a step; the state is carried from step to step, the gradient is not (truncated b
 
 Writing takes one character at a time: `nn.StreamingRecurrent` holds packed weights and the state of all layers, and
 the character drawn is the next one read. Below a temperature of 1 likely characters become more so. Loss is in bits a
-character, over the last 100 steps: 6 bits are one of 64 drawn blindly. One layer of 256 GRU units, after 1,000 steps:
+character, over the last 100 steps: 6 bits are one of 64 drawn blindly. `python examples/character_model.py` teaches one
+layer of 256 GRU units (HOMINY_NUM_THREADS=1, Zen 4), which then writes, among more:
 
-    step 100: 3.44 bits a character
-    step 1000: 2.07 bits a character
+    step 100: 3.44 bits a character, 4 s
+    step 1000: 2.07 bits a character, 42 s
 
-    PRINCE:
-    Is slave no see what a grant his father?
+    LADY ANNE:
+    Therefore live thee he diath revenning, sir.
 
-    GREENE:
-    Welcome. I would do not that cause them I will die?
+    GLOUCESTER:
+    And now I were give well me welcome.
+
+    (400 characters in 18 ms)
 
 --data is a text file, such as Shakespeare's plays (the 1.1 MB of
 https://github.com/karpathy/char-rnn/tree/master/data/tinyshakespeare).

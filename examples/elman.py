@@ -12,7 +12,7 @@ and backwards, where h_t takes a gradient from what comes after it alone, with d
     dW = sum_t x_t' dz_t     dU = sum_t h_t-1' dz_t                      db = sum_t sum(dz_t)
 
 The task is one of memory: the sum of T random bits, odd or even, T from 1 to 5. Elman's "Finding structure in time"
-(1990, https://doi.org/10.1207/s15516709cog1402_1) let such a network solve XOR over time.
+(1990, https://doi.org/10.1207/s15516709cog1402_1) let such a network solve XOR over time. `python examples/elman.py`:
 
     largest difference of a gradient from nn.RNN's: 8.3e-17
     1 to 5 bits: 100.0% right each

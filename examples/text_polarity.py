@@ -6,12 +6,13 @@ its last state. Sentences are of different lengths: rows are padded, `lengths=` 
 what lies beyond is not computed.
 
 A tenth of the sentences, 1,066, is held out. Half of the embedding's and of the last state's values are left out at
-random while learning: the network would else soon know the 9,596 others by heart.
+random while learning: the network would else soon know the 9,596 others by heart. `python examples/text_polarity.py`:
 
     LSTM epoch 4: loss 0.5721, 68.6% of the sentences held out right     epoch 12: loss 0.3366, 75.4%
     GRU  epoch 4: loss 0.5795, 67.5% of the sentences held out right     epoch 12: loss 0.3489, 75.7%
 
-(One seed; with so few sentences held out, 1.3 points are one standard error.)
+(One seed; with so few sentences held out, 1.3 points are one standard error. An epoch takes 2.7 s of LSTM and 2.4 s of
+GRU with HOMINY_NUM_THREADS=1 on Zen 4.)
 
 --data is a folder with rt-polarity.neg and rt-polarity.pos, one sentence a line: the sentence polarity set of Pang and
 Lee (2005, https://arxiv.org/abs/cs/0506075), 5,331 of each kind.

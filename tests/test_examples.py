@@ -1,5 +1,6 @@
 """The examples of pictures and of sequences run from beginning to end, on a little made-up data."""
 
+import importlib.util
 import pathlib
 import runpy
 import sys
@@ -78,13 +79,34 @@ def test_character_model(run, tmp_path, cell):
     assert "step 3: " in said and "(20 characters in " in said
 
 
+def test_variable_length(run, tmp_path):
+    rng = np.random.default_rng(0)
+    for part, count in (("TRAIN", 36), ("TEST", 18)):
+        lines = ["@dimensions 3", "@data"]
+        for i in range(count):
+            channels = rng.standard_normal((3, rng.integers(3, 8)))
+            lines.append(":".join([*(",".join(f"{value:.4f}" for value in one) for one in channels), str(i % 9 + 1)]))
+        (tmp_path / f"JapaneseVowels_{part}.ts").write_text("\n".join(lines) + "\n")
+    said = run("variable_length", "--data", tmp_path, "--epochs", 1, "--seeds", 1)
+    assert all(f"{way}: " in said for way in ("lengths", "packed", "padded"))
+    assert float(said.split()[-1]) < 1e-6
+
+
+def test_variable_length_names_the_package(run, monkeypatch, capsys):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit):
+        run("variable_length")
+    assert "pip install --no-deps aeon" in capsys.readouterr().err
+
+
 def test_elman(run):
     said = run("elman", "--steps", 20)
     assert float(said.splitlines()[0].split()[-1]) < 1e-12 and "5 bits: " in said
 
 
 @pytest.mark.parametrize(
-    "name", ["cnn_mnist", "cats_or_dogs", "cats_or_dogs_transfer", "text_polarity", "character_model"]
+    "name",
+    ["cnn_mnist", "cats_or_dogs", "cats_or_dogs_transfer", "text_polarity", "character_model", "variable_length"],
 )
 def test_help(run, name, capsys):
     with pytest.raises(SystemExit):
