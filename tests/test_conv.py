@@ -691,3 +691,46 @@ def test_batch_norm_folds_into_the_convolution(bias, affine, transpose, rng):
         nn.utils.fuse_conv_bn_eval(ours[0], nn.BatchNorm2d(5).eval(), transpose)
     with pytest.raises(ValueError, match="bn: expected running statistics"):
         nn.utils.fuse_conv_bn_eval(ours[0], nn.BatchNorm2d(6, track_running_stats=False).eval(), transpose)
+
+
+def test_checks_do_not_depend_on_earlier_calls():
+    x, w = hominy.ones(1, 2, 9, 9), hominy.ones(2, 2, 3, 3)
+    F.conv2d(x, w, stride=(1, 1), padding=(1, 1), dilation=(1, 1))
+    F.max_pool2d(x, (2, 2), stride=(1, 1))
+    for wrong in ((1.0, 1.0), (1, 1.0)):
+        with pytest.raises(TypeError, match="stride"):
+            F.conv2d(x, w, stride=wrong)
+        with pytest.raises(TypeError, match="stride"):
+            F.max_pool2d(x, (2, 2), stride=wrong)
+
+
+def test_a_kernel_larger_than_its_input_has_no_result(computed_by):
+    x, w = np.ones((1, 1, 2, 2), np.float32), np.ones((1, 1, 3, 3), np.float32)
+    with pytest.raises(ValueError, match=r"weight|kernel"):
+        kernels.convolution(x, w, None, None, (1, 1), ((0, 0), (0, 0)), (1, 1), 1, "none", "auto", False)
+
+
+@pytest.mark.parametrize(
+    ("shape", "weight", "options"),
+    [
+        ((1, 8, 9, 9), (8, 4, 3, 3), {"groups": 2}),
+        ((2, 4, 9, 7), (4, 1, 3, 3), {"groups": 4, "padding": 1}),
+        ((2, 4, 9, 7), (4, 1, 3, 3), {"groups": 4, "padding": 2, "dilation": 2}),
+        ((1, 2, 9, 8), (8, 1, 3, 3), {"groups": 2, "stride": 2}),
+    ],
+)
+@both_dtypes
+@both_layouts
+def test_an_infinity_spoils_only_the_weights_that_meet_it(shape, weight, options, dtype, layout, computed_by):
+    """As the definition says; PyTorch's own kernels differ among themselves in what padding times infinity is."""
+    x = np.ones(shape, dtype)
+    x[0, 1, 0, 0] = np.inf
+    x[0, 0, 2, -1] = np.inf
+    w = hominy.ones(weight, dtype=hominy.tensor(x).dtype).requires_grad_()
+    given = hominy.from_numpy(
+        x if layout == "contiguous" else np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1)
+    )
+    F.conv2d(given, w, **options).sum().backward()
+    clean = torch.ones(weight, dtype=torch.float64, requires_grad=True)
+    torch.nn.functional.conv2d(torch.from_numpy(np.isinf(x)).double(), clean, **options).sum().backward()
+    np.testing.assert_array_equal(~np.isfinite(w.grad.numpy()), clean.grad.numpy() > 0)

@@ -263,3 +263,9 @@ def test_fused_networks_compute_the_same(name):
             fused(x)
     with pytest.raises(ValueError, match="evaluation mode"):
         model.train().fused()
+
+
+def test_fused_layers_take_their_weights_dtype():
+    model = models.mobilenet_v2(num_classes=3).eval().fused()
+    with hominy.no_grad(), pytest.raises(TypeError, match=r"dtype"):
+        model(hominy.ones(1, 3, 32, 32, dtype=hominy.float64))

@@ -286,3 +286,46 @@ def test_a_prepared_recurrent_layer_refuses_what_it_would_get_wrong(rng):
     handle.remove()
     layer(x)[0].sum().backward()
     assert layer.weight_hh_l0.grad is not None
+
+
+# --- what must not be taken for what was prepared ---------------------------------------------------------------------
+
+
+@pytest.mark.native
+@pytest.mark.parametrize(
+    ("layer", "x", "name"),
+    [
+        (lambda: nn.LSTM(8, 8), lambda: hominy.ones(3, 2, 8), "weight_ih_l0"),
+        (lambda: nn.Conv2d(128, 128, 3), lambda: hominy.ones(1, 128, 9, 9), "weight"),
+    ],
+)
+def test_new_memory_behind_a_weight_is_noticed(layer, x, name):
+    layer, x = layer(), x()
+    weight = getattr(layer, name)
+    with nn.utils.prepare(layer), hominy.no_grad():
+        layer(x)
+        weight.data = hominy.zeros(weight.shape)
+        with pytest.raises(RuntimeError, match=r"since .* prepared"):
+            layer(x)
+
+
+def test_handles_end_their_own_preparation(rng):
+    layer = nn.Conv2d(16, 16, 3)
+    first, second = nn.utils.prepare(layer), nn.utils.prepare(layer)
+    first.remove()
+    assert layer._prepared is not None
+    second.remove()
+    assert layer._prepared is None
+
+
+@pytest.mark.native
+def test_a_dimension_of_one_may_have_any_stride(rng):
+    x, w = drawn(rng, "float32", (1, 256, 64), (256, 256, 3, 3))
+    x = hominy.from_numpy(x[..., None])
+    broadcast = hominy.from_numpy(np.lib.stride_tricks.as_strided(x.numpy(), x.shape, (*x.numpy().strides[:3], 0)))
+    weight = hominy.from_numpy(w)
+    with hominy.no_grad():
+        want = F.conv2d(x, weight, padding=1).numpy()
+        for given in (weight, hominy.prepare(weight)):
+            got = F.conv2d(broadcast, given, padding=1).numpy()  # perhaps by another algorithm
+            np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-3)

@@ -337,3 +337,14 @@ WRONG_FORMS = [
 def test_wrong_forms_are_refused(call, kind, message):
     with pytest.raises(kind, match=re.escape(message)):
         call()
+
+
+def test_dtypes_that_no_backend_computes():
+    with pytest.raises(TypeError, match=r"\[StreamingRecurrent\] layer: expected weights of float32 or float64"):
+        nn.StreamingRecurrent(nn.LSTM(4, 8, dtype=hominy.float16))
+
+
+def test_states_are_tensors():
+    layer, x, states = nn.LSTM(3, 4), hominy.ones(2, 1, 3), np.zeros((1, 1, 4), np.float32)
+    with pytest.raises(TypeError, match=r"\[LSTM\] hx: expected a tensor or None, got ndarray"):
+        layer(x, (states, states))

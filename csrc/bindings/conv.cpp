@@ -180,7 +180,11 @@ py::object run_conv(py::handle x_array, py::handle weight_array, py::handle bias
     require_weight(g, weight, x.shape[1], false);
     hominy_tensor out = x, bias, residual;
     out.shape[1] = weight.shape[0];
-    for (int d = 2; d < x.ndim; ++d) out.shape[d] = g.out_size(d - 2, x.shape[d], weight.shape[d]);
+    for (int d = 2; d < x.ndim; ++d) {
+      out.shape[d] = g.out_size(d - 2, x.shape[d], weight.shape[d]);
+      if (out.shape[d] < 1)
+        raise_value(op, "weight", "a kernel that fits into the padded input " + shape_text(x), shape_text(weight));
+    }
     const hominy_tensor* bias_or_null = optional_tensor(op, "bias", bias_array, x, bias);
     const hominy_tensor* residual_or_null = optional_tensor(op, "residual", residual_array, x, residual);
     if (bias_or_null && (bias.ndim != 1 || bias.shape[0] != weight.shape[0]))

@@ -49,6 +49,9 @@ hominy_recurrent read_cell(const char* op, const std::string& name, py::handle o
       cell.activation[i] = gate_activation_of(op, one[0].cast<std::string>());
       cell.alpha[i] = one[1].cast<double>();
       cell.beta[i] = one[2].cast<double>();
+      const bool by_sign = cell.activation[i] == HOMINY_GATE_LEAKY_RELU || cell.activation[i] == HOMINY_GATE_ELU;
+      if (by_sign && cell.alpha[i] < 0)  // the result's sign says no longer which branch it came from
+        throw declined{"the slope of this activation does not follow from its result where alpha is negative"};
     }
   }
   cell.clip = all[1].cast<double>();
@@ -262,8 +265,7 @@ struct prepared_weights {
   }
 };
 
-std::unique_ptr<prepared_weights> run_recurrent_prepare(py::handle weights, const std::string& name,
-                                                        py::handle options) {
+std::unique_ptr<prepared_weights> prepare_weights(py::handle weights, const std::string& name, py::handle options) {
   const char* op = "recurrent_prepare";
   recurrent_call call(op, weights, name, options);
   auto handle = std::make_unique<prepared_weights>();
@@ -294,6 +296,18 @@ std::unique_ptr<prepared_weights> run_recurrent_prepare(py::handle weights, cons
   return handle;
 }
 
+py::object run_recurrent_prepare(py::handle weights, const std::string& name, py::handle options) {
+  return declining([&]() -> py::object { return py::cast(prepare_weights(weights, name, options)); });
+}
+
+// What a cell computes: everything but what is kept for backward.
+bool same_cell(const hominy_recurrent& a, const hominy_recurrent& b) {
+  for (int i = 0; i < 3; ++i)
+    if (a.activation[i] != b.activation[i] || a.alpha[i] != b.alpha[i] || a.beta[i] != b.beta[i]) return false;
+  return a.cell == b.cell && a.directions == b.directions && a.clip == b.clip && a.coupled == b.coupled &&
+         a.reset_before == b.reset_before;
+}
+
 py::object run_recurrent(py::handle x_array, py::handle lengths, py::handle weights, py::handle h0, py::handle c0,
                          const std::string& name, py::handle options, bool batch_first, bool reverse, bool keep,
                          const prepared_weights* prepared) {
@@ -302,7 +316,7 @@ py::object run_recurrent(py::handle x_array, py::handle lengths, py::handle weig
     recurrent_call call(op, weights, name, options);
     call.read_input(x_array, lengths, h0, c0, batch_first, reverse);
     for (int i = 0; prepared && i < call.directions; ++i) {
-      if (prepared->level != kernels || prepared->dtype != call.x.dtype ||
+      if (prepared->level != kernels || prepared->dtype != call.x.dtype || !same_cell(prepared->cell, call.cell) ||
           prepared->packed_bytes[i] != kernels->recurrent_packed_size(&call.cell, &call.direction[i]))
         raise_value(op, "prepared", "what recurrent_prepare gave for these weights", "another");
       call.direction[i].packed = prepared->packed[i];
@@ -475,6 +489,7 @@ py::object run_recurrent_step(prepared_weights& prepared, py::handle x_array, py
       d.c_n = &(c_out = read("c_out", c_out_array, batch, prepared.units));
       require_writeable(op, "c_out", c_out_array);
     }
+    if (d.c_n && batch > 0 && h_out.data == c_out.data) raise_value(op, "c_out", "memory apart from h_out's", "an overlap");
     const hominy_tensor *outs[] = {&h_out, d.c_n}, *ins[] = {&x, &h, d.c0};
     for (const hominy_tensor* out : outs)
       for (const hominy_tensor* in : ins)

@@ -21,12 +21,16 @@ struct problem {
 };
 
 // A channel that is alone is next to itself, so that images of one channel are as good as channels-last.
+// A dimension of one has any stride: its elements count as neighbours where that decides the layout.
 conv_images read_images(const hominy_tensor* t) {
+  const int64_t size = t->dtype == HOMINY_FLOAT32 ? 4 : 8;
+  const int32_t last = t->ndim - 1;
   conv_images images{};
   images.data = (char*)t->data;
   images.batch = t->strides[0];
-  images.channel = t->shape[1] == 1 ? (t->dtype == HOMINY_FLOAT32 ? 4 : 8) : t->strides[1];
-  for (int32_t d = 2; d < t->ndim; d++) images.space[d - 2 + 5 - t->ndim] = t->strides[d];
+  images.channel = t->shape[1] == 1 ? size : t->strides[1];
+  for (int32_t d = 2; d <= last; d++) images.space[d - 2 + 5 - t->ndim] = t->strides[d];
+  if (t->shape[last] == 1 && images.channel != size) images.space[2] = size;
   return images;
 }
 

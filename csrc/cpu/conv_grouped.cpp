@@ -602,6 +602,28 @@ void grouped_input_gradient(const conv_shape& shape, const conv_images& gradient
   correlate_images(p, gradient, weights, store, out, scratch);
 }
 
+// One weight's gradient, term by term.
+template <class T>
+T sum_of_terms(const conv_shape& s, const conv_images& gradient, const conv_images& x, int64_t o, int64_t channel,
+               const int64_t (&tap)[3]) {
+  T sum{};
+  for (int64_t n = 0; n < s.batch; ++n)
+    for (int64_t i = 0; i < s.out[0] * s.out[1] * s.out[2]; ++i) {
+      const int64_t at[] = {i / s.out[2] / s.out[1], i / s.out[2] % s.out[1], i % s.out[2]};
+      const char* g = gradient.data + n * gradient.batch + o * gradient.channel;
+      const char* source = x.data + n * x.batch + channel * x.channel;
+      bool inside = true;
+      for (int d = 0; d < 3; ++d) {
+        const int64_t from = at[d] * s.stride[d] + tap[d] * s.dilation[d] - s.padding[d];
+        inside &= from >= 0 && from < s.in[d];
+        g += at[d] * gradient.space[d];
+        source += from * x.space[d];
+      }
+      if (inside) sum += load_scalar<T>(g) * load_scalar<T>(source);
+    }
+  return sum;
+}
+
 template <class T>
 void grouped_weight_gradient(const conv_shape& shape, const conv_images& gradient, const conv_images& x,
                              const conv_weights& out, char* scratch) {
@@ -644,9 +666,12 @@ void grouped_weight_gradient(const conv_shape& shape, const conv_images& gradien
   const T* from = reinterpret_cast<const T*>(sums);
   for (int64_t o = 0; o < shape.groups * p.out; ++o)
     for (int64_t c = 0; c < p.in; ++c)
-      for_taps(p, 0, 0, 0, [&](int64_t z, int64_t y, int64_t x) {
-        store_scalar(out.data + o * out.out + c * out.in + z * out.space[0] + y * out.space[1] + x * out.space[2],
-                     *from++);
+      for_taps(p, 0, 0, 0, [&](int64_t tz, int64_t ty, int64_t tx) {
+        T sum = *from++;
+        // What is not finite may be the product of a zero and what lies past a row's end.
+        if (!(sum - sum == 0)) sum = sum_of_terms<T>(shape, gradient, x, o, o / p.out * p.in + c, {tz, ty, tx});
+        store_scalar(out.data + o * out.out + c * out.in + tz * out.space[0] + ty * out.space[1] + tx * out.space[2],
+                     sum);
       });
 }
 

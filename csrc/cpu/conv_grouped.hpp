@@ -4,8 +4,7 @@
 // into the cache and back.
 //
 // With k terms a sum and u the unit roundoff: |error| <= 2 (k + 3) u (|x| conv |w| + |bias| + |residual|), before the
-// activation. Weight gradients: the same with k = batch * positions of out, no bias; where x or the gradient is not
-// finite, all taps of that channel may be NaN.
+// activation. Weight gradients: the same with k = batch * positions of out, no bias.
 #pragma once
 #include "conv_problem.hpp"
 

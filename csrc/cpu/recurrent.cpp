@@ -282,7 +282,7 @@ template <class T>
 HOMINY_SMALL void fill_the_rest(const recurrent_shape& s, const row_list& rows, const hominy_recurrent_direction& d) {
   const sequence y = describe_sequence(d.y);
   if (!y.packed)
-    for (int64_t t = 0; t < s.steps; ++t)
+    for (int64_t t = 0; t < s.time; ++t)
       for (int64_t b = rows.active(t); b < s.batch; ++b)
         for (int64_t j = 0; j < s.state; j += lanes<T>)
           exact_rows<T>{y.at(rows, t, b), 0, y.element}.put(0, j, vec<T>{}, s.state - j);

@@ -509,18 +509,18 @@ HOMINY_SMALL hominy_status check_gradients(const recurrent_shape& s, const homin
                                            const hominy_recurrent_direction& d, const hominy_tensor* x) {
   const int32_t dtype = x->dtype;
   const int64_t rows = s.gates * s.units;
-  const hominy_status checks[] = {x->ndim == 2 ? check_array(g.y, dtype, 2, s.rows, s.state)
-                                               : check_array(g.y, dtype, 3, s.steps, s.batch, s.state),
-                                  check_array(g.h_n, dtype, 2, s.batch, s.state),
-                                  check_array(g.c_n, dtype, 2, s.batch, s.units),
-                                  check_array(g.h0, dtype, 2, s.batch, s.state),
-                                  check_array(g.c0, dtype, 2, s.batch, s.units),
-                                  check_array(g.w_ih, dtype, 2, rows, s.input),
-                                  check_array(g.w_hh, dtype, 2, rows, s.state),
-                                  check_array(g.b_ih, dtype, 1, rows),
-                                  check_array(g.b_hh, dtype, 1, rows),
-                                  check_array(g.w_hr, dtype, 2, s.state, s.units),
-                                  check_array(g.peephole, dtype, 2, 3, s.units)};
+  const hominy_status checks[] = {
+      x->ndim == 2 ? check_array(g.y, dtype, 2, s.rows, s.state) : check_array(g.y, dtype, 3, s.time, s.batch, s.state),
+      check_array(g.h_n, dtype, 2, s.batch, s.state),
+      check_array(g.c_n, dtype, 2, s.batch, s.units),
+      check_array(g.h0, dtype, 2, s.batch, s.state),
+      check_array(g.c0, dtype, 2, s.batch, s.units),
+      check_array(g.w_ih, dtype, 2, rows, s.input),
+      check_array(g.w_hh, dtype, 2, rows, s.state),
+      check_array(g.b_ih, dtype, 1, rows),
+      check_array(g.b_hh, dtype, 1, rows),
+      check_array(g.w_hr, dtype, 2, s.state, s.units),
+      check_array(g.peephole, dtype, 2, 3, s.units)};
   for (hominy_status status : checks)
     if (status != HOMINY_OK) return status;
   const bool lstm = s.cell == HOMINY_CELL_LSTM;

@@ -54,7 +54,7 @@ __attribute__((noinline)) vec<T> gate_slope(const gate_function<T>& f, vec<T> y)
     case HOMINY_GATE_LEAKY_RELU: slope = select<T>(y < zero, broadcast<T>(f.alpha), one); break;
     case HOMINY_GATE_THRESHOLDED_RELU: slope = select<T>(y == zero, zero, one); break;
     case HOMINY_GATE_AFFINE: slope = broadcast<T>(f.alpha); break;
-    case HOMINY_GATE_SCALED_TANH: slope = f.beta * (f.alpha - y * y / f.alpha); break;
+    case HOMINY_GATE_SCALED_TANH: slope = f.alpha == 0 ? zero : f.beta * (f.alpha - y * y / f.alpha); break;
     case HOMINY_GATE_HARD_SIGMOID:
       slope = select<T>(y > zero, broadcast<T>(f.alpha), zero);
       slope = select<T>(y < one, slope, zero);

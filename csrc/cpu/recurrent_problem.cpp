@@ -90,7 +90,7 @@ HOMINY_SMALL hominy_status read_problem(const hominy_recurrent* cell, const homi
     if (x->shape[d] < 0) return HOMINY_BAD_SHAPE;
   if (x->shape[x->ndim - 1] != s.input) return HOMINY_BAD_SHAPE;
   if (!packed) {
-    s.steps = x->shape[0];
+    s.steps = s.time = x->shape[0];
     s.batch = x->shape[1];
   }
   constexpr double most = 1e18;
@@ -103,11 +103,12 @@ HOMINY_SMALL hominy_status read_problem(const hominy_recurrent* cell, const homi
       return HOMINY_BAD_SHAPE;
     s.batch = lengths->shape[0];
     s.rows = 0;
-    int64_t before = packed ? x->shape[0] : s.steps;
+    int64_t before = x->shape[0];
+    s.steps = 0;
     for (int64_t b = 0; b < s.batch; ++b) {
       const int64_t length = load_scalar<int64_t>(static_cast<const char*>(lengths->data) + b * lengths->strides[0]);
       if (length < 0 || length > before) return HOMINY_BAD_VALUE;
-      if (packed && b == 0) s.steps = length;
+      if (b == 0) s.steps = length;
       before = length;
       if (__builtin_add_overflow(s.rows, length, &s.rows)) return HOMINY_OVERFLOW;
     }
@@ -126,7 +127,7 @@ HOMINY_SMALL hominy_status check_directions(const recurrent_shape& s, const homi
     const bool has_cells = s.cell == HOMINY_CELL_LSTM;
     if (!has_cells && (d.c0 || (forward && d.c_n))) return HOMINY_BAD_SHAPE;
     const hominy_status checks[] = {x->ndim == 2 ? check_array(d.y, dtype, 2, s.rows, s.state)
-                                                 : check_array(d.y, dtype, 3, s.steps, s.batch, s.state),
+                                                 : check_array(d.y, dtype, 3, s.time, s.batch, s.state),
                                     check_array(d.h0, dtype, 2, s.batch, s.state),
                                     check_array(d.c0, dtype, 2, s.batch, s.units),
                                     forward ? check_array(d.h_n, dtype, 2, s.batch, s.state) : HOMINY_OK,

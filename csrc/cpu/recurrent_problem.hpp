@@ -32,7 +32,8 @@ struct recurrent_shape {
   int64_t input, units, state;   // I, H, P
   int64_t padded, padded_state;  // H and P in whole vectors
   bool projected, reset_before, standard;
-  int64_t steps, batch, rows;  // T, B, N: rows of all steps
+  int64_t steps, batch, rows;  // up to the longest length, B, N: rows of all steps
+  int64_t time;                // T of arrays that are not packed
   int64_t keep_every;
   int32_t dtype;
 

@@ -22,7 +22,7 @@ class PreparedWeight:
     view of the memory (a NumPy array) goes unseen, and the result may then be that of the old values.
     """
 
-    __slots__ = ("_forms", "_version", "weight")
+    __slots__ = ("_forms", "_storage", "_version", "weight")
 
     def __init__(self, weight: Any) -> None:
         if not isinstance(weight, TensorBase):
@@ -34,7 +34,7 @@ class PreparedWeight:
                 f"float64, got {array.dtype} {array.shape}"
             )
         self.weight = weight
-        self._version = weight._storage.version
+        self._storage, self._version = weight._storage, weight._storage.version
         self._forms: dict[Any, Any] = {}
 
     @property
@@ -86,7 +86,7 @@ class PreparedWeight:
         Raises:
             RuntimeError: it was written to since it was prepared.
         """
-        if self.weight._storage.version != self._version:
+        if self.weight._storage is not self._storage or self._storage.version != self._version:
             raise RuntimeError(f"[{name}] weight: it changed since it was prepared; prepare it again")
         return self.weight
 
@@ -119,14 +119,16 @@ class PreparedRecurrent:
     directions: for each direction its six tensors, None where there is none (`ops.recurrent.WEIGHTS`).
     """
 
-    __slots__ = ("_cell", "_directions", "_form", "_level", "_versions")
+    __slots__ = ("_cell", "_directions", "_form", "_level", "_state")
 
     def __init__(self, directions: Any, cell: str) -> None:
         self._directions, self._cell, self._form, self._level = tuple(directions), cell, None, None
-        self._versions = [weight._storage.version for weight in self._weights()]
+        self._state = self._state_now()
 
-    def _weights(self) -> list[Any]:
-        return [weight for direction in self._directions for weight in direction if weight is not None]
+    def _state_now(self) -> list[tuple[Any, int]]:
+        """Each weight's memory and how often it was written to."""
+        every = [weight for direction in self._directions for weight in direction if weight is not None]
+        return [(weight._storage, weight._storage.version) for weight in every]
 
     def __reduce__(self) -> Any:
         return PreparedRecurrent, (self._directions, self._cell)
@@ -143,7 +145,7 @@ class PreparedRecurrent:
         pack = direct.get("recurrent_prepare")
         if pack is None or any(old is not new for old, new in pairs):
             return None
-        if [weight._storage.version for weight in self._weights()] != self._versions:
+        if self._state_now() != self._state:
             raise RuntimeError(f"[{name}] weights: they changed since they were prepared; prepare the layer again")
         level = direct["isa"]()
         if self._level != level:

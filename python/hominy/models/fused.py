@@ -25,16 +25,17 @@ class FusedConv(nn.Module):
         self.conv = nn.utils.fuse_conv_bn_eval(conv, norm)
         self.activation = activation
         self._prepared = prepare(self.conv.weight)
-        self._geometry: Any = (None, None)  # an input's shape, and what follows from it
+        self._geometry: Any = (None, None, None)  # an input's shape and dtype, and what follows from them
 
     def _geometry_for(self, x: Tensor) -> Any:
-        shape, geometry = self._geometry
-        if shape != x.shape:
+        shape, dtype, geometry = self._geometry
+        if shape != x.shape or dtype != x.dtype:
             conv: Any = self.conv
+            ops._floating("conv2d", x, conv.weight, conv.bias)
             padding = conv.padding_for(x) if hasattr(conv, "padding_for") else conv.padding
             arrays = x._array, conv.weight._array, conv.bias._array
             geometry = ops._geometry("conv2d", *arrays, conv.stride, padding, conv.dilation, conv.groups)
-            self._geometry = (x.shape, geometry)
+            self._geometry = (x.shape, x.dtype, geometry)
         return geometry
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:

@@ -160,6 +160,8 @@ def _batch_states(where: str, hx: Any) -> tuple[Any, Any]:
         return None, None
     if not isinstance(hx, (tuple, list)) or len(hx) != 2:
         raise TypeError(f"[{where}] hx: expected (h0, c0) or None, got {type(hx).__name__}")
+    for state in hx:
+        _require_state(where, state)
     return hx[0], hx[1]
 
 

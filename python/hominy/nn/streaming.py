@@ -31,7 +31,7 @@ class StreamingRecurrent:
         batch_size: how many sequences go forward together.
 
     Raises:
-        TypeError: layer is none of the three.
+        TypeError: layer is none of the three, or its weights are neither float32 nor float64.
         ValueError: it has two directions, or batch_size is below 1.
     """
 
@@ -47,7 +47,9 @@ class StreamingRecurrent:
         if layer.bidirectional:
             raise ValueError(wrong(where, "layer", "one direction", "bidirectional=True"))
         self.batch_size, self.input_size = integer(where, "batch_size", batch_size), layer.input_size
-        cell = layer._cell()
+        cell, dtype = layer._cell(), layer.weight_ih_l0.dtype
+        if dtype.char not in "fd":
+            raise TypeError(f"[{where}] layer: expected weights of float32 or float64, got {dtype}")
         prepared, self._step = [], None
         for (names,) in layer._names:
             # Copies: a backend's handle may be the arrays themselves.

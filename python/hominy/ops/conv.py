@@ -23,6 +23,7 @@ from ..backends import Declined, direct, run
 from ..backends.conv_choice import DIRECTIONS, choice, require_algorithm
 from ..backends.reference_conv import channels_last, conv_space
 from ..prepared import PreparedWeight
+from ..utils.arguments import are_plain_integers
 from .activation import relu_backward, sigmoid_backward, tanh_backward
 from .arrange import constant_pad
 from .define import as_tensor, functional, operator, require_array
@@ -341,13 +342,12 @@ def _geometry(
 ) -> Geometry:
     """(stride, padding, dilation, groups) of a convolution of these arrays, as operators take them, all checked."""
     shapes = (x.shape, weight.shape, None if bias is None else bias.shape, x.itemsize)
-    try:
-        return _geometry_of_shapes(name, *shapes, stride, padding, dilation, groups)
-    except TypeError:  # a list has no hash; what is wrong is wrong again
-        return _geometry_of_shapes.__wrapped__(name, *shapes, stride, padding, dilation, groups)
+    known = are_plain_integers(stride, padding, dilation, groups)
+    of_shapes = _geometry_of_shapes if known else _geometry_of_shapes.__wrapped__
+    return of_shapes(name, *shapes, stride, padding, dilation, groups)
 
 
-@functools.lru_cache(maxsize=1024, typed=True)
+@functools.lru_cache(maxsize=1024)
 def _geometry_of_shapes(
     name: str,
     x: tuple[int, ...],

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..autograd import TensorBase, is_grad_enabled
 from ..backends import run
-from ..utils.arguments import wrong
+from ..utils.arguments import are_plain_integers, wrong
 from . import windows
 from .define import REGISTRY, as_tensor, functional, operator, require_floating, scalar
 from .windows import Windows, output_size, require_countable, sizes
@@ -124,14 +124,15 @@ def _windows(
 ) -> Windows:
     """The windows of a pooling of array (N, C, *space), whose arguments are checked."""
     space = array.shape[2:]
-    make = _sliding if max(space) <= 4096 else _sliding.__wrapped__
     plain = _plain(kernel_size), _plain(stride), _plain(padding), _plain(dilation)
+    known = max(space) <= 4096 and are_plain_integers(*plain)
+    make = _sliding if known else _sliding.__wrapped__
     lists: Windows = make(name, space, *plain, bool(ceil_mode), divide, divisor)
     require_countable(name, (*array.shape[:2], *lists.size), 8)
     return lists
 
 
-@functools.lru_cache(256, typed=True)
+@functools.lru_cache(256)
 def _sliding(
     name: str,
     space: tuple[int, ...],

@@ -34,6 +34,15 @@ def integer(where: str, argument: str, value: Any, lowest: int = 1) -> int:
     return number
 
 
+def are_plain_integers(*values: Any) -> bool:
+    """Whether all are Python integers, None, text, or tuples of these: as keys of a cache they mean themselves, while
+    (1.0, True) equals (1, 1)."""
+    return all(
+        type(value) in (int, str, type(None)) or (type(value) is tuple and are_plain_integers(*value))
+        for value in values
+    )
+
+
 def number(where: str, argument: str, value: Any, low: float = -math.inf, below: float = math.inf) -> float:
     """`value` as a finite float with low <= value < below (a tensor or array of one element is a number too).
 

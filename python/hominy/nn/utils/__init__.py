@@ -194,7 +194,7 @@ class PreparedModel:
     """What `prepare` returns: ends it by `remove()`, or at the end of a `with` block."""
 
     def __init__(self, modules: list[Any]) -> None:
-        self._modules = modules
+        self._modules = [(module, vars(module)["_prepared"]) for module in modules]
 
     def __len__(self) -> int:
         """How many layers stand prepared."""
@@ -202,8 +202,9 @@ class PreparedModel:
 
     def remove(self) -> None:
         """Let the modules compute with their weights themselves again, and free the packed forms."""
-        for module in self._modules:
-            vars(module).pop("_prepared", None)
+        for module, prepared in self._modules:
+            if vars(module).get("_prepared") is prepared:  # and not that of a later call
+                del vars(module)["_prepared"]
         self._modules = []
 
     def __enter__(self) -> PreparedModel:
