@@ -6,8 +6,9 @@ import re
 import hominy
 import numpy as np
 import pytest
-from conftest import TORCH
-from hominy import nn
+from conftest import NATIVE, NUMBA, TORCH
+from hominy import backends, nn
+from hominy.backends import reference_recurrent as reference
 from hominy.nn.utils import rnn
 
 if TORCH:
@@ -16,6 +17,16 @@ if TORCH:
 KINDS = [("RNN", {}), ("RNN", {"nonlinearity": "relu"}), ("LSTM", {}), ("LSTM", {"proj_size": 3}), ("GRU", {})]
 STEPS, BATCH, INPUTS, HIDDEN = 6, 3, 4, 5
 LENGTHS = {"whole": None, "sorted": [6, 4, 1], "unsorted": [2, 6, 3], "lengths": [3, 1, 6]}
+
+
+@pytest.fixture(params=["automatic", *["numba"] * (NATIVE and NUMBA)])
+def kernels(request, monkeypatch):
+    """Recurrent layers by the backend that is asked first, and by Numba's alone; all else stays as it is."""
+    if request.param == "numba":
+        from hominy.backends import numba_jit
+
+        for name in ("recurrent", "recurrent_backward"):
+            monkeypatch.setitem(backends._table, name, (getattr(numba_jit, name),))
 
 
 def ours(x):
@@ -49,7 +60,7 @@ def run(framework, packing, model, x, lengths, how, state):
 @pytest.mark.parametrize(("mode", "settings"), KINDS, ids=lambda x: str(x))
 @pytest.mark.parametrize("how", list(LENGTHS))
 @pytest.mark.parametrize("state", [False, True])
-def test_layers_against_pytorch(mode, settings, how, state):
+def test_layers_against_pytorch(mode, settings, how, state, kernels):
     """Layers, directions, bias, batch first: results, and gradients of input, parameters and states."""
     torch.manual_seed(0)
     for layers, both, first, bias in itertools.product((1, 2), (False, True), (False, True), (True, False)):
@@ -94,7 +105,7 @@ def test_a_single_sequence(mode):
 )
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("shape", [(BATCH, INPUTS), (INPUTS,)])
-def test_cells_against_pytorch(mode, settings, bias, shape):
+def test_cells_against_pytorch(mode, settings, bias, shape, kernels):
     theirs, mine = twins(mode, dict(settings, bias=bias))
     x = torch.randn(shape, dtype=torch.float64)
     expected, got = theirs(x), mine(ours(x))
@@ -105,7 +116,7 @@ def test_cells_against_pytorch(mode, settings, bias, shape):
         np.testing.assert_allclose(b.detach().numpy(), a.detach().numpy(), rtol=0, atol=1e-12)
 
 
-def test_steps_alone_are_the_sequence():
+def test_steps_alone_are_the_sequence(kernels):
     layer = nn.LSTM(INPUTS, HIDDEN, dtype=hominy.float64)
     x = hominy.randn(7, 2, INPUTS, dtype=hominy.float64)
     whole, (h, c) = layer(x)
@@ -118,7 +129,7 @@ def test_steps_alone_are_the_sequence():
     np.testing.assert_allclose(state[0].detach().numpy(), h.detach().numpy(), rtol=0, atol=1e-14)
 
 
-def test_lengths_are_each_sequence_alone():
+def test_lengths_are_each_sequence_alone(kernels):
     """A row of a batch with lengths is what the row gives by itself, and 0 beyond it."""
     layer = nn.GRU(INPUTS, HIDDEN, num_layers=2, bidirectional=True, batch_first=True, dtype=hominy.float64)
     lengths = [2, 5, 1, 5]
@@ -131,12 +142,118 @@ def test_lengths_are_each_sequence_alone():
         assert not y[row, length:].detach().numpy().any()
 
 
-def test_empty_sequences():
+def test_empty_sequences(kernels):
     layer = nn.LSTM(INPUTS, HIDDEN)
     y, (h, c) = layer(hominy.zeros(0, 2, INPUTS), (hominy.ones(1, 2, HIDDEN), hominy.full((1, 2, HIDDEN), 2.0)))
     assert y.shape == (0, 2, HIDDEN) and (h == 1).all() and (c == 2).all()
     y, h = nn.GRU(INPUTS, HIDDEN)(hominy.zeros(3, 0, INPUTS))
     assert y.shape == (3, 0, HIDDEN) and h.shape == (1, 0, HIDDEN)
+
+
+def weights_of(rng, cell, directions, inputs, units, width, dtype):
+    """Tuples of six, w_hr where width is not units."""
+    rows = reference.GATES[cell] * units
+    shapes = ((rows, inputs), (rows, width), (rows,), (rows,), (width, units) if width != units else None, None)
+    return tuple(
+        tuple(None if s is None else (0.4 * rng.standard_normal(s)).astype(dtype) for s in shapes)
+        for _ in range(directions)
+    )
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("form", "directions"), [("time first", 1), ("batch first", 2), ("lengths", 2), ("packed", 1), ("no rows", 2)]
+)
+@pytest.mark.parametrize(("cell", "width"), [*((cell, 6) for cell in reference.GATES), ("lstm", 4)])
+def test_backends_against_the_reference(computer, cell, width, form, directions, dtype, rng):
+    """More rows than are multiplied at once; backward twice from what was kept; one direction is a reversed one."""
+    if computer.backend == "reference":
+        return
+    steps, batch, inputs, units = 27, 21, 5, 6
+    weights = weights_of(rng, cell, directions, inputs, units, width, dtype)
+    lengths = np.sort(rng.integers(0, steps + 1, batch))[::-1].copy()
+    lengths[:2] = steps
+    if form == "no rows":
+        lengths[:] = 0
+    first = form == "batch first"
+    shape = (lengths.sum(), inputs) if form == "packed" else (batch, steps, inputs) if first else (steps, batch, inputs)
+    lengths = None if form in ("time first", "batch first") else lengths
+
+    def draw(*size):
+        return rng.standard_normal(size).astype(dtype)
+
+    x, h0 = draw(*shape), draw(directions, batch, width)
+    c0 = draw(directions, batch, units) if cell == "lstm" else None
+    setting = (x, lengths, weights, h0, c0, cell, None, first, True)
+    *expected, nothing = reference.recurrent(*setting, True)
+    *results, kept = computer("recurrent")(*setting, True)
+    *again, _ = computer("recurrent")(*setting, False)
+    flow = [None if y is None else draw(*y.shape) for y in expected]
+
+    def gradients(function, y, kept):
+        dx, dweights, dh, dc = function(*flow, *setting[:5], y, kept, *setting[5:], 15)
+        return [dx, dh, dc, *(gradient for direction in dweights for gradient in direction)]
+
+    expected += gradients(reference.recurrent_backward, expected[0], nothing)
+    results += gradients(computer("recurrent_backward"), results[0], kept)
+    again += gradients(computer("recurrent_backward"), results[0], kept)
+    for want, got, same in zip(expected, results, again, strict=True):
+        if want is None:
+            assert got is same is None
+            continue
+        assert want.shape == got.shape and want.dtype == got.dtype and (got == same).all()
+        tolerance = 300 * np.finfo(dtype).eps * max(1.0, float(abs(want).max(initial=0)))
+        np.testing.assert_allclose(got, want, rtol=0, atol=tolerance)
+
+
+@pytest.mark.skipif(not NUMBA, reason="numba absent")
+def test_what_numba_declines_goes_to_the_reference(monkeypatch, rng):
+    """As where nothing was compiled: cells out of the ordinary, and one step at a time."""
+    from hominy.backends import numba_jit
+
+    x = rng.standard_normal((4, 2, 3)).astype(np.float32)
+    setting = (None, None, "lstm")
+    weights = weights_of(rng, "lstm", 1, 3, 5, 5, np.float32)
+    peephole = ((*weights[0][:5], np.ones((3, 5), np.float32)),)
+    relu = (("relu", 0.0, 0.0), ("tanh", 0.0, 0.0), ("tanh", 0.0, 0.0))
+    standard = tuple((name, 0.0, 0.0) for name in reference.STANDARD["lstm"])
+    monkeypatch.setattr(backends, "_order", lambda: ("numba", "reference"))
+    backends._choose(None)
+    for own, options, reason in (
+        (weights, (relu, 0.0, False, False, 1), "only standard cells"),
+        (weights, (None, 1.0, False, False, 1), "only standard cells"),
+        (weights, (None, 0.0, True, False, 1), "only standard cells"),
+        (weights, (None, 0.0, False, False, 3), "which keep all steps"),
+        (peephole, None, "peepholes"),
+        (tuple(tuple(None if w is None else w.astype("d") for w in d) for d in weights), None, "dtypes differ"),
+        (weights, (standard, 0.0, False, False, 1), None),
+    ):
+        arguments = (x, None, own, *setting, options, False, False, True)
+        answer = numba_jit.recurrent(*arguments)
+        assert answer[3].size if reason is None else type(answer) is backends.Declined and reason in answer
+        y, h, c, kept = backends.run("recurrent", *arguments)
+        np.testing.assert_allclose(y, reference.recurrent(*arguments)[0], rtol=0, atol=1e-6)
+        dx = backends.run(
+            "recurrent_backward", y, h, c, x, None, own, None, None, y, kept, "lstm", options, False, False, 1
+        )
+        assert dx[0].shape == x.shape and dx[1:] == (None, None, None)
+    huge = np.where(x > 0, np.float32(np.inf), np.float32(np.nan))  # no warning: overflow is nobody's mistake
+    _, _, _, kept_of_huge = numba_jit.recurrent(huge, None, weights, *setting, None, False, False, True)
+    numba_jit.recurrent_backward(
+        y, h, c, huge, None, weights, None, None, y, kept_of_huge, "lstm", None, False, False, 15
+    )
+    with pytest.raises(ValueError, match=r"\[recurrent\] kept: expected shape"):
+        numba_jit.recurrent_backward(y, h, c, x, None, weights, None, None, y, kept[1:], "lstm", None, False, False, 1)
+    with pytest.raises(ValueError, match=r"\[recurrent\] weight_hh: expected shape \(20, 5\), got \(20, 4\)"):
+        numba_jit.recurrent(x, None, ((weights[0][0], weights[0][1][:, :4], *weights[0][2:]),), *arguments[3:])
+    for mode in ("RNN", "LSTM", "GRU"):
+        layer = getattr(nn, mode)(3, 5, 2)
+        stream = nn.StreamingRecurrent(layer, 2)
+        assert stream._layers[0][0].__class__.__module__ == "hominy.backends.numba_recurrent"
+        with hominy.no_grad():
+            expected = layer(hominy.from_numpy(x))[0].numpy()
+        for now, y in zip(x, expected, strict=True):
+            np.testing.assert_allclose(stream.step(now), y, rtol=0, atol=1e-6)
 
 
 def test_dropout_between_layers():

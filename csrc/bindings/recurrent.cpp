@@ -489,7 +489,8 @@ py::object run_recurrent_step(prepared_weights& prepared, py::handle x_array, py
       d.c_n = &(c_out = read("c_out", c_out_array, batch, prepared.units));
       require_writeable(op, "c_out", c_out_array);
     }
-    if (d.c_n && batch > 0 && h_out.data == c_out.data) raise_value(op, "c_out", "memory apart from h_out's", "an overlap");
+    if (d.c_n && batch > 0 && h_out.data == c_out.data)
+      raise_value(op, "c_out", "memory apart from h_out's", "an overlap");
     const hominy_tensor *outs[] = {&h_out, d.c_n}, *ins[] = {&x, &h, d.c0};
     for (const hominy_tensor* out : outs)
       for (const hominy_tensor* in : ins)

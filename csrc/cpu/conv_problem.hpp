@@ -2,8 +2,8 @@
 // depth, height and width; one that a 1d or 2d convolution lacks is of size 1, in front.
 //
 //   out[n, g O + o, p] = activation(bias[g O + o] + residual[n, g O + o, p]
-//                                   + sum over c, t of weight[g O + o, c, t] x[n, g C + c, p stride + t dilation -
-//                                   padding])
+//                                   + sum over c, t of weight[g O + o, c, t] x[n, g C + c, at(p, t)])
+//   at(p, t) = p stride + t dilation - padding
 //
 // with g a group, C and O its channels, x zero outside its space. The input gradient runs the same sum backwards, from
 // images of out's shape to images of x's; the weight gradient goes from both to the weights.

@@ -1,8 +1,7 @@
 // The forward pass and the input gradient are one sampled product each, or one for every phase of the stride:
 //
 //   product_forward, product_input_gradient   say what is sampled
-//     run_product                             chooses the direction, deals blocks of positions x channels out to
-//     threads
+//     run_product                             chooses the direction, deals blocks of positions x channels to threads
 //       multiply_across, multiply_down        one block: packs patches, walks over k, strips and panels
 //         run_tile                            one tile: where it starts from, the tile kernel, what is added at the end
 #include "conv_product.hpp"
@@ -466,7 +465,7 @@ struct block_positions {
   }
 };
 
-// x is one group's. channel_at, residual_channel: multiples of the images' channel strides.
+// x is one group's.
 template <class T>
 void multiply_across(const sampled_product& x, const plan& how, const char* weights, int64_t weight_row, int64_t begin,
                      int64_t positions, int64_t panel, int64_t panel_end, const panel_list& panels, char* scratch) {

@@ -4,8 +4,7 @@
 //   forward_walk     one direction, some rows: chunk after chunk of steps
 //     multiply_input   x W + b of a chunk, as one product
 //     take_step        h' R added tile by tile; each tile of sums goes through the cell while it lies in the
-//     first-level
-//                      cache (recurrent_cell.hpp)
+//                      first-level cache (recurrent_cell.hpp)
 //
 // What differs between cells is in take_step's two stages and in the functions that it names.
 #include "recurrent.hpp"

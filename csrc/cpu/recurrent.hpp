@@ -22,9 +22,10 @@
 // Error of one step, given its h' and c', u the unit roundoff: a gate's argument errs by
 //   E = 1.01 (I + H + 4) u (|W| |x| + |R| |h'| + |b|), a sigmoid by E / 4 + 3 u, a tanh by E + 2 u, and
 //   rnn   |h| by E + 2 u (ReLU: E)
-//   lstm  |c| by (E_f / 4 + 3 u) |c'| + (E_i / 4 + 3 u) + (E_g + 2 u) + 3 u (|c'| + 1),  |h| by that of c + E_o / 4 + 8
-//   u gru   |n| by E_n + |R h' + b| (E_r / 4 + 3 u) + 8 u,  |h| by that of n + 2 (E_z / 4 + 3 u) max(1, |h'|) + 8 u
-//   (|h'| + 1)
+//   lstm  |c| by (E_f / 4 + 3 u) |c'| + (E_i / 4 + 3 u) + (E_g + 2 u) + 3 u (|c'| + 1),
+//         |h| by that of c + E_o / 4 + 8 u
+//   gru   |n| by E_n + |R h' + b| (E_r / 4 + 3 u) + 8 u,
+//         |h| by that of n + 2 (E_z / 4 + 3 u) max(1, |h'|) + 8 u (|h'| + 1)
 // (activations other than these: their own errors, elementwise.md). What of it reaches a later step depends on the
 // weights. The same input gives the same bits for any number of threads (of gradients: for one keep_every).
 #pragma once

@@ -4,8 +4,7 @@
 //     forward_walk         where gates were not kept: the block's steps once more
 //     backward_walk        one direction, some rows, step by step:
 //       take_step            gradient of h = gradient of y + (gradients of the later step's gates) R, tile by tile;
-//       each
-//                            tile goes through the cell while it lies in the first-level cache (recurrent_cell.hpp)
+//                            each goes through the cell while it lies in the first-level cache (recurrent_cell.hpp)
 //     add_weights, multiply_x   the gradients of weights and of x: products over all rows of the block
 //
 // The gradients of the gates' arguments, d, are the one thing that is written for every step. Both kinds of products

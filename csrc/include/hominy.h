@@ -295,8 +295,8 @@ typedef struct hominy_kernels {
    * out[n, o, p] = activation(bias[o] + residual[n, o, p] + sum of weight[o, c, t] x[n, c, p stride + t dilation -
    * padding]), x zero outside. `direction` says which of the three is written: for the input gradient bias (C) and
    * residual are x's, for the weight gradient there are none. bias and residual may be NULL, and so may `packed`, what
-   * conv_pack made of the weights for a call with these shapes, strides and settings; packed size 0: it makes nothing. The result
-   * may not overlap its operands.
+   * conv_pack made of the weights for a call with these shapes, strides and settings; packed size 0: it makes nothing.
+   * The result may not overlap its operands.
    */
   hominy_conv_algorithm (*conv_algorithm)(hominy_conv_direction direction, const hominy_tensor* x,
                                           const hominy_tensor* weight, const hominy_tensor* out,

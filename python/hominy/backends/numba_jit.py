@@ -8,8 +8,8 @@ Precision. All arithmetic inside a kernel is float64, and is rounded once on the
 0.51 ulp of the exact value, a float64 result within 4 ulp (of the largest term where terms cancel; in gelu_tanh's left
 tail the rounding of the exponential's argument u adds |u| eps). Sums are compensated: their error, at worst 256 eps of
 the sum of magnitudes and some 10 in practice, does not grow with the number of terms; products multiply
-float64 in any order; softmax along an axis that is not the innermost adds `size` eps. Optimizer steps compute in the
-parameters' dtype.
+float64 in any order; softmax along an axis that is not the innermost adds `size` eps. Optimizer steps, convolutions and
+recurrent layers compute in the arrays' dtype.
 """
 
 from __future__ import annotations
@@ -43,6 +43,12 @@ from .numba_pool import (  # noqa: F401
     max_pool_backward,
     resample,
     scatter_planes,
+)
+from .numba_recurrent import (  # noqa: F401
+    recurrent,
+    recurrent_backward,
+    recurrent_prepare,
+    recurrent_step,
 )
 from .numba_reduce import (  # noqa: F401
     _flat,

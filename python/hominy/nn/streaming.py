@@ -47,7 +47,7 @@ class StreamingRecurrent:
         if layer.bidirectional:
             raise ValueError(wrong(where, "layer", "one direction", "bidirectional=True"))
         self.batch_size, self.input_size = integer(where, "batch_size", batch_size), layer.input_size
-        cell, dtype = layer._cell(), layer.weight_ih_l0.dtype
+        cell, dtype = layer._cell(), layer.all_weights[0][0].dtype
         if dtype.char not in "fd":
             raise TypeError(f"[{where}] layer: expected weights of float32 or float64, got {dtype}")
         prepared, self._step = [], None
