@@ -81,8 +81,8 @@ struct panel_list {
   int64_t count, height, taller;
   explicit panel_list(int64_t rows) {
     count = parts_of(rows, max_tile_rows);
-    height = rows / count;
-    taller = rows % count;
+    height = count ? rows / count : 0;
+    taller = count ? rows % count : 0;
   }
   int64_t begin(int64_t panel) const { return panel * height + minimum_of(panel, taller); }
   int64_t rows(int64_t panel) const { return height + (panel < taller); }

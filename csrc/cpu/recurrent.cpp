@@ -119,11 +119,11 @@ void forward_walk<T>::multiply_input(const chunk& part, int64_t tasks) {
   const double work = double(rows.first[t1] - rows.first[t0]) * double(k) * double(shape.gates * shape.padded);
   if (tasks > 1) tasks = maximum_of<int64_t>(1, tasks_worth(work, 1 << 17, 4 * tasks));
   if (!part.merged) {
-    const row_panels most(minimum_of(b1, maximum_of(rows.active(t0), rows.active(t1 - 1))) - b0);
+    const panel_list most(minimum_of(b1, maximum_of(rows.active(t0), rows.active(t1 - 1))) - b0);
     if (most.count <= 0) return;
     for_tiles(tasks, blocks, (t1 - t0) * most.count, [&](int64_t block, int64_t i) {
       const int64_t t = t0 + i / most.count, panel = i % most.count;
-      const row_panels panels(maximum_of<int64_t>(0, minimum_of(b1, rows.active(t)) - b0));
+      const panel_list panels(maximum_of<int64_t>(0, minimum_of(b1, rows.active(t)) - b0));
       if (panel >= panels.count) return;
       const int64_t b = b0 + panels.begin(panel);
       multiply(block, panels.rows(panel), x.at(rows, t, b), x.row_stride(shape.batch), x.element, gates_at(part, t, b),
@@ -147,7 +147,7 @@ void forward_walk<T>::multiply_input(const chunk& part, int64_t tasks) {
     a_row = k * size;
     a_step = size;
   }
-  const row_panels panels(rows.first[t1] - rows.first[t0]);
+  const panel_list panels(rows.first[t1] - rows.first[t0]);
   T* const out = gates_at(part, t0, 0);
   for_tiles(tasks, blocks, panels.count, [&](int64_t block, int64_t panel) {
     const int64_t r = panels.begin(panel);
@@ -160,7 +160,7 @@ void forward_walk<T>::take_step(int64_t s, const chunk& part, int64_t tasks) {
   constexpr int64_t size = sizeof(T);
   const int64_t t = time_of(s), row = part.b0, end = minimum_of(part.b1, rows.active(t));
   if (end <= row) return;
-  const row_panels panels(end - row);
+  const panel_list panels(end - row);
   const T* const before = h[s & 1];
   T* const after = h[(s + 1) & 1];
   const bool lstm = shape.cell == HOMINY_CELL_LSTM, gru = shape.cell == HOMINY_CELL_GRU;
@@ -206,7 +206,7 @@ void forward_walk<T>::take_step(int64_t s, const chunk& part, int64_t tasks) {
       fetch_rows<0>(next, gates_row, count, width);
       multiply_strip<T>(count, width, shape.state, reinterpret_cast<const char*>(before + r * h_row), h_row * size,
                         size, strip_of<T>(weights.recurrent, shape.padded, shape.gates, shape.state, block, g),
-                        panels.fetches(panel, back),
+                        next_strip(panels, panel, back),
                         apart ? weights.recurrent_bias + first : p.gates.data + g * shape.padded, apart ? 0 : gates_row,
                         sums + g * width, p.sums_row);
     }
@@ -239,7 +239,7 @@ void forward_walk<T>::take_step(int64_t s, const chunk& part, int64_t tasks) {
     const T* const strip = shape.projected ? strip_of<T>(weights.projection, padded, 1, shape.units, block, 0)
                                            : strip_of<T>(weights.recurrent, padded, 3, shape.units, block, 2);
     multiply_strip<T>(count, width, shape.units, reinterpret_cast<const char*>(middle + r * middle_row),
-                      middle_row * size, size, strip, panels.fetches(panel),
+                      middle_row * size, size, strip, next_strip(panels, panel),
                       shape.projected ? zeros : p.gates.data + 2 * padded, shape.projected ? 0 : gates_row, sums,
                       width);
     if (shape.projected)

@@ -66,7 +66,7 @@ void add_outer_products(const T* d, int64_t d_row, int64_t columns, const row_st
                         T* column_sums) {
   constexpr int64_t size = sizeof(T);
   if (strips.rows == 0 || columns == 0) return;
-  const row_panels panels(columns);
+  const panel_list panels(columns);
   const int64_t across = maximum_of<int64_t>(1, parts_of(strips.padded, block_units<T>)), items = panels.count * across;
   const int64_t tasks =
       num_threads() == 1 ? 1 : tasks_for(double(columns) * double(strips.padded) * double(strips.rows), items);
@@ -294,7 +294,7 @@ void backward_walk<T>::add_product(int64_t t, int64_t r, int64_t count, int64_t 
 template <class T>
 void backward_walk<T>::carry(int64_t s, int64_t b0, int64_t b1, int64_t tasks) {
   if (b0 >= b1) return;
-  const row_panels panels(b1 - b0);
+  const panel_list panels(b1 - b0);
   for_tiles(tasks, parts_of(shape.padded_state, block_units<T>), panels.count, [&](int64_t block, int64_t panel) {
     alignas(64) T sums[max_tile_rows * block_units<T>];
     const int64_t r0 = b0 + panels.begin(panel), count = panels.rows(panel), first = block * block_units<T>;
@@ -302,7 +302,7 @@ void backward_walk<T>::carry(int64_t s, int64_t b0, int64_t b1, int64_t tasks) {
     for (int64_t r = 0; r < count; ++r)
       for (int64_t j = 0; j < width; j += lanes<T>)
         store(sums + r * width + j, through ? load(through + (r0 + r) * shape.padded + first + j) : vec<T>{});
-    add_product(again.time_of(s), r0, count, block, sums, panels.fetches(panel));
+    add_product(again.time_of(s), r0, count, block, sums, next_strip(panels, panel));
     for (int64_t r = 0; r < count; ++r)
       copy_elements(h_gradient + (r0 + r) * shape.padded_state + first, sums + r * width, width);
   });
@@ -349,13 +349,13 @@ void backward_walk<T>::take_step(int64_t s, int64_t end, int64_t b0, int64_t b1,
   };
 
   // Panels of the rows with a later step come first, then those of the others.
-  const row_panels continued(both > b0 ? both - b0 : 0), ending(active - maximum_of(both, b0));
+  const panel_list continued(both > b0 ? both - b0 : 0), ending(active - maximum_of(both, b0));
   for_tiles(
       tasks, parts_of(shape.padded_state, block_units<T>), continued.count + ending.count,
       [&](int64_t block, int64_t panel) {
         alignas(64) T sums[max_tile_rows * block_units<T>];
         const bool continues = panel < continued.count;
-        const row_panels& panels = continues ? continued : ending;
+        const panel_list& panels = continues ? continued : ending;
         if (!continues) panel -= continued.count;
         const int64_t r0 = (continues ? b0 : maximum_of(both, b0)) + panels.begin(panel), count = panels.rows(panel);
         const int64_t first = block * block_units<T>, width = block_width<T>(shape.padded_state, block);
@@ -372,7 +372,7 @@ void backward_walk<T>::take_step(int64_t s, int64_t end, int64_t b0, int64_t b1,
           }
         backward_panel<T> p = panel_of(r0, count, first, width);
         if (!shape.two_stages()) p.fetch(shape.kept_gates);
-        if (continues) add_product(again.time_of(s + 1), r0, count, block, sums, panels.fetches(panel));
+        if (continues) add_product(again.time_of(s + 1), r0, count, block, sums, next_strip(panels, panel));
         if (shape.projected) {
           for (int64_t r = 0; r < count; ++r)
             copy_elements(projected + block_of(t, r0 + r) * projected_row + first, sums + r * width, width);
@@ -390,7 +390,7 @@ void backward_walk<T>::take_step(int64_t s, int64_t end, int64_t b0, int64_t b1,
       });
   if (!shape.two_stages()) return;
 
-  const row_panels panels(active - b0);
+  const panel_list panels(active - b0);
   for_tiles(tasks, parts_of(shape.padded, block_units<T>), panels.count, [&](int64_t block, int64_t panel) {
     alignas(64) T sums[max_tile_rows * block_units<T>];
     alignas(64) const T zeros[block_units<T>] = {};
@@ -403,13 +403,13 @@ void backward_walk<T>::take_step(int64_t s, int64_t end, int64_t b0, int64_t b1,
       multiply_strip<T>(count, width, shape.state,
                         reinterpret_cast<const char*>(projected + block_of(t, r0) * projected_row),
                         projected_row * size, size, strip_of<T>(projection, shape.padded, 1, shape.state, block, 0),
-                        panels.fetches(panel), zeros, 0, sums, width);
+                        next_strip(panels, panel), zeros, 0, sums, width);
       fast ? lstm_backward<T, fast_type<T>>(p, functions) : lstm_backward<T, false>(p, functions);
     } else {
       multiply_strip<T>(count, width, shape.units,
                         reinterpret_cast<const char*>(d + block_of(t, r0) * d_row + 2 * shape.units), d_row * size,
                         size, strip_of<T>(recurrent, shape.padded, 1, all, block, 0) + 2 * shape.units * width,
-                        panels.fetches(panel), zeros, 0, sums, width);
+                        next_strip(panels, panel), zeros, 0, sums, width);
       gru_backward_reset<T>(p, functions);
     }
   });
@@ -473,7 +473,7 @@ template <class T>
 void backward_walk<T>::multiply_x(const sequence& out, bool adds) {
   constexpr int64_t size = sizeof(T);
   if (x_rows.rows == 0) return;
-  const row_panels panels(x_rows.rows);
+  const panel_list panels(x_rows.rows);
   const int64_t blocks = parts_of(x_rows.padded, block_units<T>);
   const int64_t tasks = num_threads() == 1 ? 1
                                            : tasks_for(double(x_rows.rows) * double(x_rows.padded) * double(gate_rows),

@@ -136,17 +136,11 @@ inline T* strip_of(T* packed, int64_t padded, int64_t gates, int64_t k, int64_t 
   return packed + (block * block_units<T> * gates + gate * block_width<T>(padded, block)) * k;
 }
 
-// `rows` dealt into panels of nearly equal height.
-struct row_panels {
-  int64_t count, height, taller;
-  explicit row_panels(int64_t rows)
-      : count(parts_of(rows, max_tile_rows)), height(count ? rows / count : 0), taller(count ? rows % count : 0) {}
-  int64_t begin(int64_t panel) const { return panel * height + minimum_of(panel, taller); }
-  int64_t rows(int64_t panel) const { return height + (panel < taller); }
-  // The first of several asks for the strip that comes next (1: the following, -1: the one before); a single one would
-  // drive out what it is about to read.
-  int fetches(int64_t panel, bool back = false) const { return count < 2 || panel > 0 ? 0 : back ? -1 : 1; }
-};
+// The first of several panels asks for the strip that comes next (1: the following, -1: the one before); a single one
+// would drive out what it is about to read.
+inline int next_strip(const panel_list& panels, int64_t panel, bool back = false) {
+  return panels.count < 2 || panel > 0 ? 0 : back ? -1 : 1;
+}
 
 // c = start + a @ strip. Strides of a in bytes, of start and c in elements. fetch: 1, -1 ask for the following strip,
 // or the one before, on the way; 0 for none.

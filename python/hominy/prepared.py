@@ -16,7 +16,7 @@ class PreparedWeight:
 
     A form is made when a convolution first asks for it, for each shape of input and algorithm, and the latest 8 are
     kept; where the algorithm needs none, or the kernel is not compiled, the weight is used as it is. At batch 1 packing
-    is a good part of a convolution's time.
+    is a good part of a convolution's time: without it another algorithm may be the fastest, which rounds otherwise.
 
     The weight must not change meanwhile: a write that its tensor sees makes the next use raise; one through another
     view of the memory (a NumPy array) goes unseen, and the result may then be that of the old values.
@@ -108,7 +108,7 @@ class PreparedWeight:
             form = pack(self.weight._array, x_shape, channels_last, *settings)
             form = None if type(form) is Declined else form
             while len(self._forms) >= _KEPT:
-                self._forms.pop(next(iter(self._forms)), None)
+                self._forms.pop(next(iter(list(self._forms))), None)  # a copy: other threads add
             self._forms[key] = form
         return form
 

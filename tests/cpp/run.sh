@@ -3,21 +3,24 @@
 #
 #   tests/cpp/run.sh native|asan|tsan|aarch64 [build folder] [arguments of kernel_test ...]
 #
-# native: as users compile it; asan: AddressSanitizer and UBSan; tsan: ThreadSanitizer, one level (the sharing of work is
-# the same at all); aarch64: cross-compiled, static, under qemu-aarch64. All but the first run with --quick. Without a
-# build folder a temporary one is used and removed.
+# native: as users compile it; asan: AddressSanitizer and UBSan, the wide levels; tsan: ThreadSanitizer, the baseline (the
+# sharing of work is the same at all): between them each level runs under one, in half the time. aarch64: cross-compiled,
+# static, under qemu-aarch64. All but the first run with --quick. Without a build folder a temporary one is used and
+# removed.
 set -eu
 kind=${1:?usage: run.sh native|asan|tsan|aarch64 [build folder] [arguments of kernel_test ...]}
 shift
 here=$(cd "$(dirname "$0")" && pwd)
 
-configure= options=--quick emulator=
+configure= options=--quick emulator= wide= narrow=
+if [ "$(uname -m)" = x86_64 ]; then
+  wide='-DHOMINY_LEVELS=avx2;avx512'
+  narrow=-DHOMINY_LEVELS=baseline
+fi
 case $kind in
   native) options= ;;
-  asan) configure=-DHOMINY_SANITIZE=address,undefined ;;
-  tsan)
-    configure='-DHOMINY_SANITIZE=thread -DHOMINY_LEVELS=baseline'
-    ;;
+  asan) configure="-DHOMINY_SANITIZE=address,undefined $wide" ;;
+  tsan) configure="-DHOMINY_SANITIZE=thread $narrow" ;;
   aarch64)
     configure=-DCMAKE_TOOLCHAIN_FILE=aarch64.cmake
     options='--quick --no-fork' # qemu-user cannot start threads in a forked child
