@@ -1,9 +1,11 @@
-"""What the tests share: which backends and ISA levels this machine has, and the two switches of continuous integration.
+"""What the tests share: which backends and ISA levels this machine has, and continuous integration's three switches.
 
-HOMINY_REQUIRE_NATIVE=1: a missing native module is a failure; HOMINY_REQUIRE_TORCH=1: so is a missing PyTorch. Without
-them, tests that need what is absent are skipped and say so.
+HOMINY_REQUIRE_NATIVE=1: a missing native module is a failure; HOMINY_REQUIRE_TORCH=1: so is a missing PyTorch;
+HOMINY_REQUIRE_EXTRAS=1: so is a package of `hominy[test]`. Without them, tests that need what is absent are skipped and
+say so.
 """
 
+import importlib
 import importlib.util
 import os
 
@@ -54,6 +56,7 @@ def computer_name(computer):
 def pytest_configure(config):
     config.addinivalue_line("markers", "native: needs the compiled kernels")
     config.addinivalue_line("markers", "torch: needs PyTorch")
+    config.addinivalue_line("markers", "extra(name): needs this package of hominy[test]")
 
 
 def pytest_runtest_setup(item):
@@ -61,6 +64,16 @@ def pytest_runtest_setup(item):
         missing("NATIVE", "native module absent")
     if not TORCH and item.get_closest_marker("torch"):
         missing("TORCH", "PyTorch (or expecttest) absent: pip install torch==2.13.0 expecttest")
+    for marker in item.iter_markers("extra"):
+        optional(*marker.args)
+
+
+def optional(name):
+    """The module of this name, of a package in hominy[test]."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        missing("EXTRAS", f"{name} absent: pip install 'hominy[test]'")
 
 
 def missing(switch, reason):

@@ -32,7 +32,7 @@ def test_use_backend_at_once_and_for_a_block():
     assert backends.current_backend() == first
 
 
-@pytest.mark.skipif(not NUMBA, reason="numba absent")
+@pytest.mark.extra("numba")
 def test_a_named_backend_does_not_fall_back():
     with (
         hominy.use_backend("numba"),

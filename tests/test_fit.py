@@ -1,6 +1,5 @@
 """fit and cross_validate: the same numbers as by hand, callbacks, what is not finite, and what is printed."""
 
-import importlib.util
 import io
 import math
 import subprocess
@@ -256,7 +255,7 @@ def test_the_table_and_what_is_printed(capsys):
     assert lines[-1] == "stopped: enough" and len({len(line) for line in lines[:-1]}) == 1
 
 
-@pytest.mark.skipif(importlib.util.find_spec("tqdm") is None, reason="tqdm absent")
+@pytest.mark.extra("tqdm")
 def test_a_bar_on_a_terminal(monkeypatch, capsys):
     class Terminal(io.StringIO):
         def isatty(self):
@@ -276,7 +275,7 @@ def test_a_bar_on_a_terminal(monkeypatch, capsys):
     assert capsys.readouterr().out.count("samples/s") == 2
 
 
-@pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason="matplotlib absent")
+@pytest.mark.extra("matplotlib")
 def test_plot():
     import matplotlib
 

@@ -11,7 +11,7 @@ import math
 import hominy
 import numpy as np
 import pytest
-from conftest import NATIVE
+from conftest import NATIVE, optional
 from hominy.backends import Declined, reference
 from hominy.testing import LAYOUTS, cases, conv_cases, lay_out, pool_cases
 from hominy.testing.case import _arrays, _exactly, _ulps
@@ -377,7 +377,7 @@ def test_native_declines_other_dtypes(case, rng):
 
 @both_dtypes
 def test_copy_takes_every_dtype(computer, dtype, rng):
-    ml_dtypes = pytest.importorskip("ml_dtypes")
+    ml_dtypes = optional("ml_dtypes")
     for kind in ("bool", "uint8", "int8", "int16", "int32", "int64", "float16", dtype, ml_dtypes.bfloat16):
         x = rng.integers(0, 2, (7, 33, 5)).astype(kind)
         for layout in LAYOUTS:

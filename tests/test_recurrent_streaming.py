@@ -8,7 +8,7 @@ import tracemalloc
 import hominy
 import numpy as np
 import pytest
-from conftest import NATIVE, required
+from conftest import required
 from hominy import nn
 from hominy.nn.utils import recurrent_weights as forms
 
@@ -106,7 +106,7 @@ def test_results_are_one_memory():
         loss.backward()
 
 
-@pytest.mark.skipif(not NATIVE, reason="the reference allocates")
+@pytest.mark.native  # the reference allocates
 @pytest.mark.parametrize("mode", ["RNN", "LSTM", "GRU"])
 def test_no_memory_is_allocated_after_the_first_step(mode):
     stream = nn.StreamingRecurrent(getattr(nn, mode)(512, 512, 2))

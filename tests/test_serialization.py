@@ -14,6 +14,7 @@ from collections import OrderedDict
 import hominy
 import numpy as np
 import pytest
+from conftest import optional
 from hominy import nn
 from hominy.serialization import WeightsError, load, save
 
@@ -51,8 +52,8 @@ class Net(nn.Module):
 @pytest.mark.parametrize("extension", ["npz", "safetensors", "pt", "PTH"])
 def test_every_dtype_comes_back(extension, tmp_path):
     if extension == "safetensors":
-        pytest.importorskip("safetensors")
-    pytest.importorskip("ml_dtypes")
+        optional("safetensors")
+    optional("ml_dtypes")
     path = tmp_path / f"weights.{extension}"
     written = state(*DTYPES)
     written |= {"a.scalar": hominy.tensor(2.5), "empty": hominy.zeros(0, 3), "file": hominy.ones(2)}
@@ -158,7 +159,7 @@ def test_paths_are_checked(tmp_path):
             use(3)
     for extension in ("npz", "pt", "safetensors"):
         if extension == "safetensors":
-            pytest.importorskip("safetensors")
+            optional("safetensors")
         with pytest.raises(FileNotFoundError):
             load(tmp_path / f"absent.{extension}")
 
@@ -171,7 +172,7 @@ FORMATS = [{}, {"_use_new_zipfile_serialization": False}]
 @pytest.mark.torch
 @pytest.mark.parametrize("settings", FORMATS, ids=["zip", "pickles"])
 def test_torch_writes_hominy_reads(settings, torch, tmp_path):
-    pytest.importorskip("ml_dtypes")
+    optional("ml_dtypes")
     base = torch.arange(24.0).reshape(4, 6)
     value = {name: torch.arange(6).reshape(2, 3).to(getattr(torch, name)) for name in DTYPES}
     value |= {
@@ -221,7 +222,7 @@ def test_models_go_to_hominy_and_back(settings, torch, tmp_path):
 @pytest.mark.torch
 @pytest.mark.parametrize("mapped", [False, True])
 def test_hominy_writes_torch_reads(mapped, torch, tmp_path):
-    pytest.importorskip("ml_dtypes")
+    optional("ml_dtypes")
     base = hominy.arange(12, dtype="float32").reshape(3, 4)
     tensors = state(*DTYPES) | {"tied": base, "turned": base.t(), "empty": hominy.zeros(0, 2), "s": hominy.tensor(1.5)}
     value = {
@@ -621,7 +622,7 @@ def test_zip_bombs(tmp_path):
 
 
 def test_safetensors_that_lie(tmp_path):
-    pytest.importorskip("safetensors")
+    optional("safetensors")
     path = tmp_path / "a.safetensors"
 
     def file(header, data=b"\0" * 16, length=None):

@@ -9,12 +9,13 @@ import threading
 import hominy
 import numpy as np
 import pytest
+from conftest import optional
 
 DTYPES = ("bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64")
 
 
 def bfloat16():
-    pytest.importorskip("ml_dtypes", reason="ml_dtypes absent: no bfloat16")
+    optional("ml_dtypes")
     return hominy.bfloat16
 
 

@@ -5,27 +5,18 @@
 #include "hominy.h"
 
 namespace hominy {
-// The build says which levels it has compiled (sources.cmake).
-#ifdef HOMINY_HAS_avx512
 namespace avx512 {
 const hominy_kernels* kernel_table();
 }
-#endif
-#ifdef HOMINY_HAS_avx2
 namespace avx2 {
 const hominy_kernels* kernel_table();
 }
-#endif
-#ifdef HOMINY_HAS_neon
 namespace neon {
 const hominy_kernels* kernel_table();
 }
-#endif
-#ifdef HOMINY_HAS_baseline
 namespace baseline {
 const hominy_kernels* kernel_table();
 }
-#endif
 
 namespace {
 
@@ -37,8 +28,8 @@ struct level {
 
 [[maybe_unused]] bool always() { return true; }
 
-// The widest first. __builtin_cpu_supports asks CPUID and XGETBV: a feature counts only if the operating system saves
-// its registers.
+// The widest first, of those that the build says it has compiled (sources.cmake). __builtin_cpu_supports asks CPUID and
+// XGETBV: a feature counts only if the operating system saves its registers.
 const level levels[] = {
 #ifdef HOMINY_HAS_avx512
     {"avx512", avx512::kernel_table,

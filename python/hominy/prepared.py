@@ -108,7 +108,7 @@ class PreparedWeight:
             form = pack(self.weight._array, x_shape, channels_last, *settings)
             form = None if type(form) is Declined else form
             while len(self._forms) >= _KEPT:
-                self._forms.pop(next(iter(list(self._forms))), None)  # a copy: other threads add
+                self._forms.pop(next(iter(list(self._forms)), None), None)  # a copy: other threads add and drop
             self._forms[key] = form
         return form
 
