@@ -10,6 +10,7 @@ namespace hominy::HOMINY_LEVEL {
 namespace {
 
 constexpr int64_t elements_per_task = 16384, most_tasks = 64, most_parts = 16;
+constexpr int64_t streamed_bytes = 8 << 20;  // of results, from which on they are written past the caches
 
 // ---- Geometry -------------------------------------------------------------------------------------------------------
 
@@ -93,10 +94,15 @@ void for_bands(const conv_shape& shape, way by, const operands<T>& common, const
   const int64_t blocks = (to_size[1] + granule - 1) / granule, high = rows_of_band / granule;
   const int64_t bands = minimum_of(blocks, maximum_of((blocks + high - 1) / high, (15 + planes) / planes));
   const int64_t items = planes * bands;
+  const int64_t results = shape.batch * shape.groups * to_size[1] * to_size[2];
+  const int64_t strides = to.batch | to.space[1] | (by == way::rows ? to.channel : to.space[2]);
+  const bool streaming =
+      results * int64_t(sizeof(T)) >= streamed_bytes && (int64_t(to.data) | strides) % vector_bytes == 0;
   const auto begin = [&](int64_t i) { return minimum_of(to_size[1], blocks * i / bands * granule); };
-  const int64_t tasks = tasks_for(items, shape.batch * shape.groups * to_size[1] * to_size[2]);
+  const int64_t tasks = tasks_for(items, results);
   parallel_for(tasks, [&](int64_t task) {
     operands<T> o = common;
+    o.streaming = streaming;
     const share mine(items, tasks, task);
     int64_t at = mine.first % bands, channel = mine.first / bands % channels, n = mine.first / bands / channels;
     for (int64_t i = 0; i < mine.count; ++i) {
@@ -112,6 +118,7 @@ void for_bands(const conv_shape& shape, way by, const operands<T>& common, const
       channel = 0;
       ++n;
     }
+    if (streaming) finish_streaming();
   });
 }
 

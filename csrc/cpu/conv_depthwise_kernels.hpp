@@ -33,7 +33,8 @@ struct operands {
   plane_of from, to, residual;  // residual.data: NULL where there is none
   int64_t padding[2];
   hominy_activation activation;
-  T least;  // of results: 0 for ReLU, else -infinity
+  T least;         // of results: 0 for ReLU, else -infinity
+  bool streaming;  // whole vectors of results are aligned, and go past the caches
   bool plain() const {
     return !residual.data && (activation == HOMINY_ACTIVATION_NONE || activation == HOMINY_ACTIVATION_RELU);
   }
@@ -108,6 +109,12 @@ template <class T>
 inline void store_some(char* p, vec<T> v, int64_t n) {
   if (vector_bytes < 64 && n == lanes<T>) return store(reinterpret_cast<T*>(p), v);
   store_partial(reinterpret_cast<T*>(p), v, n);
+}
+
+template <class T>
+inline void store_result(const operands<T>& o, char* p, vec<T> v, int64_t n) {
+  if (o.streaming && n == lanes<T>) return store_streaming(p, (vec<int8_t>)v);
+  store_some<T>(p, v, n);
 }
 
 // A vector's place in rows of `size` elements, zeros outside them.
@@ -199,7 +206,7 @@ inline void store_rows(const operands<T>& o, const vec<T> (&sum)[most], int64_t 
     const int64_t pitch = step * o.to.row;
 #pragma GCC unroll 8
     for (int r = 0; r < most; ++r, to += pitch)
-      if (r < rows) store_some<T>(to, at_least<T>(sum[r], least), n);
+      if (r < rows) store_result<T>(o, to, at_least<T>(sum[r], least), n);
   } else {
     T tile[most * lanes<T>];
 #pragma GCC unroll 8
@@ -367,7 +374,7 @@ inline void store_tile(const operands<T>& o, const vec<T> (&sum)[rows][columns],
       char* to = o.to.at(y0 + r, x0) + offset;
 #pragma GCC unroll 8
       for (int c = 0; c < columns; ++c, to += pitch)
-        if (r < down && c < across) store_some<T>(to, at_least<T>(sum[r][c], least), width);
+        if (r < down && c < across) store_result<T>(o, to, at_least<T>(sum[r][c], least), width);
     }
   } else {
     T tile[rows * columns * lanes<T>];

@@ -131,15 +131,17 @@ struct plan {
     const int64_t a_row = block * in * depth * y.source_combs * x.source_combs * pitch * int64_t(sizeof(T));
     const int64_t fitting = maximum_of<int64_t>(1, band_bytes / a_row - y.reach);
     const int64_t images = shape.batch * blocks * z.target;
-    bands = maximum_of(divide_up(y.count, fitting), minimum_of(divide_up(y.count, 4), divide_up(8, images)));
+    const int64_t products = shape.batch * shape.groups * in * out * volume(shape.kernel) * volume(shape.out);
+    const int64_t repaid = maximum_of<int64_t>(1, minimum_of(most_tasks, products / products_per_task));
+    bands = maximum_of(divide_up(y.count, fitting),
+                       minimum_of(divide_up(y.count, 4), divide_up(minimum_of<int64_t>(8, repaid), images)));
     rows = divide_up(y.count, bands);
     bands = divide_up(y.count, rows);
     plane = (rows + y.reach) * pitch + shared;
     slice = y.source_combs * x.source_combs * plane;
     width = divide_up((rows - 1) * pitch + x.count, lanes<T>) * lanes<T>;
     items = images * bands;
-    const int64_t products = shape.batch * shape.groups * in * out * volume(shape.kernel) * volume(shape.out);
-    tasks = maximum_of<int64_t>(1, minimum_of(minimum_of(items, most_tasks), products / products_per_task));
+    tasks = maximum_of<int64_t>(1, minimum_of(items, repaid));
   }
   int64_t taps() const { return in * volume(shape.kernel); }
   // The last vector reads up to a vector beyond the last plane.
@@ -227,7 +229,14 @@ void transfer_row(T* plane, int64_t plane_stride, char* image, int64_t channel_s
   constexpr int64_t size = sizeof(T);
   if (step == size) {
     for (int64_t c = 0; c < channels; ++c, plane += plane_stride, image += channel_stride)
-      for_vectors<T>(count, [&](int64_t i, auto some) { transfer_neighbours<T, way>(plane + i, (T*)image + i, some); });
+      if (way == transfer::add || count < lanes<T>) {
+        for_vectors<T>(count,
+                       [&](int64_t i, auto some) { transfer_neighbours<T, way>(plane + i, (T*)image + i, some); });
+      } else {  // the last vector overlaps the one before it: masks would take longer than the rest
+        const auto transfer_vector = [&](int64_t i) { transfer_neighbours<T, way>(plane + i, (T*)image + i, whole{}); };
+        for (int64_t i = 0; i + lanes<T> < count; i += lanes<T>) transfer_vector(i);
+        transfer_vector(count - lanes<T>);
+      }
   } else if (channel_stride == size) {
     for (int64_t c = 0; c < channels; c += lanes<T>)
       for (int64_t i = 0; i < count; i += lanes<T>) {

@@ -8,6 +8,7 @@
 
 #include "activation.hpp"
 #include "conv_sampling.hpp"
+#include "matmul_dots.hpp"
 #include "matmul_tile.hpp"
 #include "parallel_for.hpp"
 
@@ -24,6 +25,8 @@ constexpr int64_t rows_in_cache = 384 * 1024;  // bytes of image rows, beside a 
 constexpr int64_t shortest_run = 6;            // of positions that is worth rows of its own
 constexpr int64_t wanted_tasks = 8;            // a product is cut so far where it can be
 constexpr double least_task = 1 << 18;         // multiply-adds that repay handing a task to a thread
+constexpr int64_t channels_a_packing = 128;    // that repay packing the same patches once more
+constexpr int64_t fetched_ahead = 256;         // bytes of a row of weights
 
 // out[n, g channels + o, first + q step] = store(sum over k channel, tap of weight x sample), for every position q.
 struct sampled_product {
@@ -129,10 +132,10 @@ enum class patches {
 
 // How positions across find their weights.
 enum class weight_source {
-  rows,    // in place: a channel's are contiguous in the order of k = (channel, tap)
+  rows,    // in place: a channel's are contiguous in the order of k = (channel, tap); a piece is a cache line
   column,  // in place: one tap, a channel's are a stride apart
   pieces,  // in place: the taps of one k channel are contiguous
-  packed   // row by row
+  packed   // row by row, else as rows
 };
 
 struct plan {
@@ -142,7 +145,7 @@ struct plan {
   int64_t depth, k_block;
   // A block of positions: so many, all of one row of the result where there are several blocks a row.
   int64_t positions, block_positions, blocks, blocks_a_row, channel_parts;
-  int64_t pieces, piece_length;               // of a patch
+  int64_t pieces, piece_length;               // of a patch (down), of a channel's weights (across)
   int64_t pixel_pitch, row_pitch, run_pitch;  // in_rows: from one copied pixel, row, run of positions to the next
   int64_t tasks, weights_size, task_scratch;  // bytes
 
@@ -241,7 +244,9 @@ plan make_plan(const sampled_product& x, bool packed) {
   const int64_t wanted = tasks_worth(work * double(x.groups), least_task, wanted_tasks - 1) + 1;
   const int64_t unit = how.across ? strip_width<T> : max_tile_rows;
   const int64_t most = how.across ? strips_in_cache * unit : panels_in_cache * unit;
-  const int64_t cut = minimum_of(parts_of(wanted, x.groups), parts_of(how.positions, unit));
+  // Where weights are more than patches they are read once, and it is channels that are dealt out.
+  const bool few = how.across && how.positions < x.channels;
+  const int64_t cut = few ? 1 : minimum_of(parts_of(wanted, x.groups), parts_of(how.positions, unit));
   const int64_t row_length = x.from.axis[2].count;
   how.blocks_a_row = 1;
   how.block_positions = minimum_of(most, round_up(parts_of(how.positions, cut), unit));
@@ -254,6 +259,9 @@ plan make_plan(const sampled_product& x, bool packed) {
       how.piece_length = x.from.taps();
       how.pieces = deepest_block<T> / how.piece_length;
       how.k_block = how.pieces * how.piece_length;
+    } else {
+      how.piece_length = 64 / size;
+      how.pieces = parts_of(how.k_block, how.piece_length);
     }
     how.task_scratch = how.block_positions * how.k_block * size + max_tile_rows * packed_row<T>(how.k_block) +
                        how.pieces * int64_t(sizeof(int64_t));
@@ -290,8 +298,8 @@ plan make_plan(const sampled_product& x, bool packed) {
   }
   const int64_t position_tasks = how.blocks * x.groups;
   const int64_t channel_units = parts_of(x.channels, how.across ? max_tile_rows : strip_width<T>);
-  how.channel_parts =
-      maximum_of<int64_t>(1, minimum_of(parts_of(channel_units, 2), wanted / maximum_of<int64_t>(position_tasks, 1)));
+  const int64_t repaid = few ? x.channels / channels_a_packing : parts_of(channel_units, 2);
+  how.channel_parts = maximum_of<int64_t>(1, minimum_of(repaid, wanted / maximum_of<int64_t>(position_tasks, 1)));
   how.tasks = position_tasks * how.channel_parts;
   how.weights_size = round_up(how.weights_size, 64);
   how.task_scratch = round_up(how.task_scratch, 64);
@@ -430,9 +438,24 @@ void run_tile(const tile_frame<T>& tile, const placement& out, const placement& 
   if (!in_place) move_tile<T, true>(staged, width, out, tile.rows, tile.columns, tile.dense);
 }
 
+// c = start + a @ b for few columns, both contiguous along k.
+template <class T>
+void add_dots(int64_t rows, int64_t columns, int64_t k, const char* a, int64_t a_row, const char* b, const char* start,
+              int64_t start_row, char* c, int64_t c_row) {
+  T sums[dot_rows * dot_columns];
+  for (int64_t i = 0; i < rows; i += dot_rows) {
+    const int64_t some = minimum_of<int64_t>(dot_rows, rows - i);
+    dots<T>.by[some][columns](k, a + i * a_row, a_row, b, k * int64_t(sizeof(T)), sums);
+    for (int64_t r = 0; r < some; r++)
+      for (int64_t j = 0; j < columns; j++)
+        ((T*)(c + (i + r) * c_row))[j] = ((const T*)(start + (i + r) * start_row))[j] + sums[r * columns + j];
+  }
+}
+
 // ---- One block ------------------------------------------------------------------------------------------------------
 
 constexpr int64_t most_positions = 256;  // of a block
+constexpr int64_t most_dots = dot_columns / 2, least_dot = 128;
 static_assert(strips_in_cache * 2 * 16 <= most_positions && panels_in_cache * max_tile_rows <= most_positions);
 
 // The positions of a block, and where they lie in the result and in the residual.
@@ -465,6 +488,32 @@ struct block_positions {
   }
 };
 
+// Packed patches of up to strip_width positions, as [k][position] for a tile, or as [position][k] for dot products: of
+// 49 positions, the last takes a sixteenth of a vector.
+template <class T>
+struct patch_strip {
+  int64_t first, columns, vectors;
+  bool by_dots, dense;
+  T* data;
+};
+
+// The strips of a block: as wide as they can be, the last few positions by dots where that pays.
+template <class T>
+int64_t find_strips(const block_positions& block, bool dots_allowed, int64_t k, T* data, patch_strip<T>* strips) {
+  int64_t count = 0;
+  for (int64_t j = 0; j < block.count;) {
+    int64_t columns = minimum_of(strip_width<T>, block.count - j);
+    const int64_t beyond = columns % lanes<T>;
+    if (dots_allowed && beyond > 0 && beyond <= most_dots && columns > beyond) columns -= beyond;
+    const bool by_dots = dots_allowed && columns <= most_dots;
+    const int64_t vectors = parts_of(columns, lanes<T>);
+    strips[count++] = {j, columns, vectors, by_dots, evenly_spaced(block.out_at + j, columns, sizeof(T)), data};
+    data += (by_dots ? columns : vectors * lanes<T>)*k;
+    j += columns;
+  }
+  return count;
+}
+
 // x is one group's.
 template <class T>
 void multiply_across(const sampled_product& x, const plan& how, const char* weights, int64_t weight_row, int64_t begin,
@@ -473,37 +522,38 @@ void multiply_across(const sampled_product& x, const plan& how, const char* weig
   const block_positions block(x, begin, positions, false);
   const bool transposed = channels_together<T>(x.from.in) && !rows_together<T>(x.from.in);
   const bool in_rows = how.kind == weight_source::rows || how.kind == weight_source::packed;
-  const bool rows_collide = in_rows && weight_row % 1024 == 0;
+  const bool rows_collide = in_rows && weight_row % 4096 == 0;  // all in one set of the first-level cache
   const int64_t taps = how.kind == weight_source::pieces ? how.piece_length : 1;
-  T* const strips = (T*)scratch;
+  const int64_t piece_step = how.kind == weight_source::pieces ? x.weight_depth : 64;
   char* const copied = scratch + how.block_positions * how.k_block * size;
   int64_t* const offset = (int64_t*)(copied + max_tile_rows * packed_row<T>(how.k_block));
-  for (int64_t i = 0; i < how.pieces; i++) offset[i] = i * x.weight_depth;
+  for (int64_t i = 0; i < how.pieces; i++) offset[i] = i * piece_step;
   int64_t row_at[max_tile_rows], residual_row_at[max_tile_rows];
   alignas(64) T initial[max_tile_rows * width] = {};
-  bool dense[most_positions / width + 1];
-  for (int64_t j = 0; j < positions; j += width)
-    dense[j / width] = evenly_spaced(block.out_at + j, minimum_of(width, positions - j), size);
   for (int64_t k0 = 0; k0 < how.depth || k0 == 0; k0 += how.k_block) {
     const int64_t k = minimum_of(how.k_block, how.depth - k0);
-    for (int64_t j = 0; j < positions; j += width) {
-      const int64_t columns = minimum_of(width, positions - j), padded = round_up(columns, lanes<T>);
-      position_run runs[width];
-      const int64_t run_count = block.part(j, columns, runs);
-      T* const strip = strips + j * k;
-      if (columns < padded)
-        for (int64_t p = 0; p < k; p++) store(strip + p * padded + padded - lanes<T>, vec<T>{});
-      if (transposed)
-        pack_patch_columns_transposed(strip, padded, x.from, runs, run_count, columns, k0, k0 + k);
-      else
-        pack_patch_columns(strip, padded, x.from, runs, run_count, k0, k0 + k);
+    patch_strip<T> strips[most_positions / width + 2];
+    const int64_t strip_count = find_strips(block, in_rows && k >= least_dot, k, (T*)scratch, strips);
+    for (int64_t s = 0; s < strip_count; s++) {
+      const patch_strip<T>& strip = strips[s];
+      const int64_t padded = strip.by_dots ? 1 : strip.vectors * lanes<T>, step = minimum_of(strip.columns, padded);
+      if (step < padded)
+        for (int64_t p = 0; p < k; p++) store(strip.data + p * padded + padded - lanes<T>, vec<T>{});
+      for (int64_t j = 0; j < strip.columns; j += step) {
+        position_run runs[width];
+        const int64_t run_count = block.part(strip.first + j, step, runs);
+        if (transposed)
+          pack_patch_columns_transposed(strip.data + j * k, padded, x.from, runs, run_count, step, k0, k0 + k);
+        else
+          pack_patch_columns(strip.data + j * k, padded, x.from, runs, run_count, k0, k0 + k);
+      }
     }
     for (int64_t r = panel; r < panel_end; r++) {
       const int64_t i0 = panels.begin(r), rows = panels.rows(r);
       const char* a = weights + i0 * weight_row + (in_rows ? k0 * size : k0 / taps * x.weight_depth);
       const int64_t a_step = how.kind == weight_source::column ? x.weight_depth : size;
       int64_t a_row = weight_row;
-      if (rows_collide && rows > 4) {
+      if (rows_collide && rows > 4 && !strips[0].by_dots) {
         a_row = packed_row<T>(how.k_block);
         for (int64_t i = 0; i < rows; i++) copy_elements((T*)(copied + i * a_row), (const T*)(a + i * weight_row), k);
         a = copied;
@@ -515,29 +565,31 @@ void multiply_across(const sampled_product& x, const plan& how, const char* weig
         const vec<T> bias = broadcast(load_scalar<T>(x.store.bias + (i0 + i) * x.store.bias_step));
         for (int64_t j = 0; j < width; j += lanes<T>) store(initial + i * width + j, bias);
       }
-      for (int64_t j = 0; j < positions; j += width) {
-        const int64_t columns = minimum_of(width, positions - j), vectors = parts_of(columns, lanes<T>);
+      for (int64_t s = 0; s < strip_count; s++) {
+        const patch_strip<T>& strip = strips[s];
         const tile_frame<T> tile{rows,
-                                 columns,
-                                 vectors,
+                                 strip.columns,
+                                 strip.vectors,
                                  k0 == 0,
                                  k0 + k == how.depth,
-                                 dense[j / width],
+                                 strip.dense,
                                  true,
                                  initial,
                                  x.store.bias ? width * size : 0,
                                  x.out.channel,
                                  x.store.activation};
-        const char* b = (const char*)(strips + j * k);
-        run_tile<T>(tile, {x.out.data, row_at, block.out_at + j},
-                    {x.store.residual.data, residual_row_at, block.residual_at + j},
+        const char* b = (const char*)strip.data;
+        run_tile<T>(tile, {x.out.data, row_at, block.out_at + strip.first},
+                    {x.store.residual.data, residual_row_at, block.residual_at + strip.first},
                     [&](const char* start, int64_t start_row, char* c, int64_t c_row) {
-                      if (how.kind == weight_source::pieces)
-                        piecewise_tiles<T>().by[vectors][rows](k / taps, offset, taps, a, a_row, b, start, start_row, c,
-                                                               c_row);
+                      if (strip.by_dots)
+                        add_dots<T>(rows, strip.columns, k, a, a_row, b, start, start_row, c, c_row);
+                      else if (how.kind == weight_source::column)
+                        tiles<T>().by[strip.vectors - 1][rows](k, a, a_row, a_step, b, strip.vectors * vector_bytes, 0,
+                                                               start, start_row, c, c_row);
                       else
-                        tiles<T>().by[vectors - 1][rows](k, a, a_row, a_step, b, vectors * vector_bytes, 0, start,
-                                                         start_row, c, c_row);
+                        piecewise_tiles<T>().by[strip.vectors][rows](k, offset, how.piece_length, a, a_row,
+                                                                     fetched_ahead, b, start, start_row, c, c_row);
                     });
       }
     }
@@ -650,7 +702,7 @@ void multiply_down(const sampled_product& x, const plan& how, const char* strips
         run_tile<T>(tile, {x.out.data, block.out_at + panel.first, column_at},
                     {x.store.residual.data, block.residual_at + panel.first, residual_column_at},
                     [&](const char* start, int64_t start_row, char* c, int64_t c_row) {
-                      piecewise_tiles<T>().by[vectors][panel.rows](how.pieces, offset, length, panel.a, pitch, b, start,
+                      piecewise_tiles<T>().by[vectors][panel.rows](k, offset, length, panel.a, pitch, 0, b, start,
                                                                    start_row, c, c_row);
                     });
       }
