@@ -224,6 +224,26 @@ def test_no_output_channels(computed_by, rng):
     assert y.shape == (2, 0, 3, 3) and not of_x.any() and of_x.shape == x.shape and of_w.shape == w.shape
 
 
+@both_layouts
+@pytest.mark.parametrize("width", [64, 63])
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (5, 1), (3, 2)])
+def test_large_depthwise_results(kernel, stride, width, layout, computed_by, rng):
+    """Those of 8 MB and more are written past the caches where they are aligned: as image by image."""
+    x, w, b = drawn(rng, "float32", (9, 64, 64, width), (64, 1, kernel, kernel), (64,))
+    options = {"padding": kernel // 2, "groups": 64}
+    with hominy.no_grad():
+        w, b = hominy.from_numpy(w), hominy.from_numpy(b)
+        if stride == 2:  # the input gradient
+            run, options = F.conv_transpose2d, {"padding": kernel // 2, "output_padding": 1, "stride": 2, "groups": 64}
+            x = np.ascontiguousarray(x[:, :, ::2, ::2])
+        else:
+            run = F.conv2d
+        whole = run(hominy.from_numpy(lay(x, layout)), w, b, **options).numpy()
+        assert whole.nbytes >= 8 << 20
+        for image, result in zip(x, whole, strict=True):
+            assert (run(hominy.from_numpy(lay(image[None], layout)), w, b, **options).numpy()[0] == result).all()
+
+
 @both_dtypes
 def test_inputs_anywhere_in_memory(dtype, computed_by, rng):
     """Slices, flips and stretched arrays: the result is that of their copies, whatever the layout."""

@@ -114,6 +114,17 @@ std::vector<geometry> geometries(const level& here, int32_t dtype) {
       convolution(1, 1, 3, 2, {5, 4}, {3, 3}, {}, {int64_t(1) << 40, int64_t(1) << 20},
                   {int64_t(1) << 40, int64_t(1) << 20}),
   };
+  // Few positions of many channels: the last ones beyond a vector, rows of weights of odd lengths and a page apart,
+  // and weights that are dealt to threads by channels.
+  for (int64_t beyond : {1, 2, 3, 4})
+    for (int64_t vectors : {0, 1, 2}) {
+      const int64_t positions = vectors * v + beyond;
+      all.push_back(convolution(1, 1, 127 + beyond, 17, {positions}, {1}));
+      all.push_back(convolution(1, 1, 43, 15 + beyond, {positions}, {3}, {}, {1}));
+    }
+  all.push_back(convolution(1, 1, 1024, 29, {3, 7}, {1, 1}));
+  all.push_back(convolution(1, 2, 140, 300, {7}, {1}));
+  all.push_back(convolution(2, 1, 30, 270, {3, 3}, {3, 3}, {}, {1, 1}));
   // Nothing: no image, no channels, no space, no taps.
   for (int64_t groups : {1, 2}) {
     all.push_back(convolution(0, groups, 2, 3, {4, 5}, {3, 3}, {}, {1, 1}));
