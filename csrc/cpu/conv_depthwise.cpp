@@ -10,7 +10,7 @@ namespace hominy::HOMINY_LEVEL {
 namespace {
 
 constexpr int64_t elements_per_task = 16384, most_tasks = 64, most_parts = 16;
-constexpr int64_t streamed_bytes = 8 << 20;  // of results, from which on they are written past the caches
+constexpr int64_t streamed_bytes = 4 << 20;  // of results, from which on they are written past the caches
 
 // ---- Geometry -------------------------------------------------------------------------------------------------------
 
@@ -83,35 +83,45 @@ int64_t tasks_for(int64_t items, int64_t elements) {
 
 // ---- Whole images ---------------------------------------------------------------------------------------------------
 
-// Calls band(operands, first row, end) for bands of about rows_of_band rows of the targets, which begin at multiples of
-// `granule`.
+// Calls band(operands, first row, end, first column, end) for bands of about rows_of_band rows of the targets, and with
+// channels for parts of them, so that there is work for 16 tasks. Bands begin at multiples of `granule` rows, parts at
+// multiples of `across` columns. (Rows of few planes make bands of few rows; down the channels each band begins with
+// steps for the rows before it, which are lost.)
 template <class T>
 void for_bands(const conv_shape& shape, way by, const operands<T>& common, const conv_images& from,
                const int64_t (&from_size)[3], const conv_store& store, const conv_images& to,
-               const int64_t (&to_size)[3], int64_t granule, void (*band)(const operands<T>&, int64_t, int64_t)) {
+               const int64_t (&to_size)[3], int64_t granule, int64_t across,
+               void (*band)(const operands<T>&, int64_t, int64_t, int64_t, int64_t)) {
   const int64_t taps = shape.kernel[1] * shape.kernel[2];
   const int64_t channels = by == way::rows ? shape.groups : 1, planes = shape.batch * channels;
   const int64_t blocks = (to_size[1] + granule - 1) / granule, high = rows_of_band / granule;
-  const int64_t bands = minimum_of(blocks, maximum_of((blocks + high - 1) / high, (15 + planes) / planes));
-  const int64_t items = planes * bands;
+  const int64_t wanted = (15 + planes) / planes, least = (blocks + high - 1) / high;
+  const int64_t bands = by == way::rows ? minimum_of(blocks, maximum_of(least, wanted)) : least;
+  const int64_t columns = (to_size[2] + across - 1) / across;
+  const int64_t parts = by == way::rows ? 1 : minimum_of(columns, (wanted + bands - 1) / bands);
+  const int64_t items = planes * bands * parts;
   const int64_t results = shape.batch * shape.groups * to_size[1] * to_size[2];
   const int64_t strides = to.batch | to.space[1] | (by == way::rows ? to.channel : to.space[2]);
   const bool streaming =
       results * int64_t(sizeof(T)) >= streamed_bytes && (int64_t(to.data) | strides) % vector_bytes == 0;
-  const auto begin = [&](int64_t i) { return minimum_of(to_size[1], blocks * i / bands * granule); };
+  const auto row = [&](int64_t i) { return minimum_of(to_size[1], blocks * i / bands * granule); };
+  const auto column = [&](int64_t i) { return minimum_of(to_size[2], columns * i / parts * across); };
   const int64_t tasks = tasks_for(items, results);
   parallel_for(tasks, [&](int64_t task) {
     operands<T> o = common;
     o.streaming = streaming;
     const share mine(items, tasks, task);
-    int64_t at = mine.first % bands, channel = mine.first / bands % channels, n = mine.first / bands / channels;
+    int64_t part = mine.first % parts, at = mine.first / parts % bands;
+    int64_t channel = mine.first / parts / bands % channels, n = mine.first / parts / bands / channels;
     for (int64_t i = 0; i < mine.count; ++i) {
       o.from = plane_at<T>(from, from_size, n, channel);
       o.to = plane_at<T>(to, to_size, n, channel);
       o.residual = plane_at<T>(store.residual, to_size, n, channel);
       o.weights = common.weights + channel * taps;
       o.bias = common.bias + channel;
-      band(o, begin(at), begin(at + 1));
+      band(o, row(at), row(at + 1), column(part), column(part + 1));
+      if (++part < parts) continue;
+      part = 0;
       if (++at < bands) continue;
       at = 0;
       if (++channel < channels) continue;
@@ -130,23 +140,21 @@ operands<T> arrange(const conv_shape& shape, way by, bool backwards, const conv_
   T* const zeros = bias + channels_up<T>(shape);
   memset(zeros, 0, size_t(zeros_of<T>(shape)) * sizeof(T));
   const int64_t side = shape.kernel[1], taps = side * side;
-  for (int64_t t = 0; t < side; ++t) {
-    const char* const from = weights.data + t * weights.space[1];
-    if (by == way::rows)
-      for (int64_t c = 0; c < shape.groups; ++c)
-        for (int64_t u = 0; u < side; ++u)
-          arranged[c * taps + t * side + u] = load_scalar<T>(from + c * weights.out + u * weights.space[2]);
-    else
-      for (int64_t c = 0; c < channels_up<T>(shape); ++c)
-        for (int64_t u = 0; u < side; ++u)
-          arranged[(c / lanes<T> * taps + t * side + u) * lanes<T> + c % lanes<T>] =
-              c < shape.groups ? load_scalar<T>(from + c * weights.out + u * weights.space[2]) : T(0);
+  const int64_t together = by == way::rows ? 1 : lanes<T>;  // channels beside each other
+  T* tap = arranged;
+  for (int64_t c = 0; c < shape.groups; c += together) {
+    const int64_t some = minimum_of(together, shape.groups - c);
+    for (int64_t t = 0; t < side; ++t)
+      for (int64_t u = 0; u < side; ++u, tap += together) {
+        const char* from = weights.data + c * weights.out + t * weights.space[1] + u * weights.space[2];
+        for (int64_t l = 0; l < some; ++l, from += weights.out) tap[l] = load_scalar<T>(from);
+        for (int64_t l = some; l < together; ++l) tap[l] = T(0);
+      }
   }
   if (backwards) {
-    const int64_t size = by == way::rows ? 1 : lanes<T>;  // of what each tap has
-    for (T* first = arranged; first < arranged + shape.groups * taps; first += taps * size)
-      for (int64_t i = 0; i < taps / 2 * size; ++i) {
-        T &here = first[i], &there = first[(taps - 1 - i / size) * size + i % size];
+    for (T* first = arranged; first < tap; first += taps * together)
+      for (int64_t i = 0; i < taps / 2 * together; ++i) {
+        T &here = first[i], &there = first[(taps - 1 - i / together) * together + i % together];
         const T weight = here;
         here = there;
         there = weight;
@@ -171,18 +179,20 @@ void correlate(const conv_shape& shape, way by, const operands<T>& o, const conv
                const int64_t (&from_size)[3], const conv_store& store, const conv_images& to,
                const int64_t (&to_size)[3]) {
   if (by == way::rows)
-    for_bands(shape, by, o, from, from_size, store, to, to_size, rows_of_block, row_band<T, kernel, stride>);
+    for_bands(shape, by, o, from, from_size, store, to, to_size, rows_of_block, 1, row_band<T, kernel, stride>);
   else
-    for_bands(shape, by, o, from, from_size, store, to, to_size, rows_of_block, channel_band<T, kernel, stride>);
+    for_bands(shape, by, o, from, from_size, store, to, to_size, 1, columns_down(sums_of<kernel, stride>, stride),
+              channel_band<T, kernel, stride>);
 }
 
 template <class T, int kernel>
 void correlate_halves(const conv_shape& shape, way by, const operands<T>& o, const conv_images& from,
                       const conv_store& store, const conv_images& to) {
   if (by == way::rows)
-    for_bands(shape, by, o, from, shape.out, store, to, shape.in, 2 * rows_of_halves, row_band_halves<T, kernel>);
+    for_bands(shape, by, o, from, shape.out, store, to, shape.in, 2 * rows_of_halves, 1, row_band_halves<T, kernel>);
   else
-    for_bands(shape, by, o, from, shape.out, store, to, shape.in, 2, channel_band_halves<T, kernel>);
+    for_bands(shape, by, o, from, shape.out, store, to, shape.in, 2, 2 * columns_of_halves,
+              channel_band_halves<T, kernel>);
 }
 
 // ---- Weight gradient ------------------------------------------------------------------------------------------------

@@ -221,7 +221,7 @@ constexpr int64_t rows_of_band = 28;
 
 // Rows [begin, end).
 template <class T, int kernel, int stride>
-void row_band(const operands<T>& o, int64_t begin, int64_t end) {
+void row_band(const operands<T>& o, int64_t begin, int64_t end, int64_t, int64_t) {
   constexpr int sources = (rows_of_block - 1) * stride + kernel;
   for (int64_t x0 = 0; x0 < o.to.columns; x0 += lanes<T>) {
     const row_taps<T, kernel, stride> windows(x0 * stride - o.padding[1], o.from.columns);
@@ -258,7 +258,7 @@ void row_band(const operands<T>& o, int64_t begin, int64_t end) {
 // Such a row is made of the taps t of e + padding's parity, from the gradient's rows j0 + r + (e + padding - t) / 2.
 constexpr int rows_of_halves = many_registers ? 4 : 2;
 template <class T, int kernel>
-void row_band_halves(const operands<T>& o, int64_t begin, int64_t end) {
+void row_band_halves(const operands<T>& o, int64_t begin, int64_t end, int64_t, int64_t) {
   constexpr int padding = kernel / 2, before = padding - 1, sources = before + 2, rows = rows_of_halves;
   for (int64_t k0 = 0; 2 * k0 < o.to.columns; k0 += lanes<T>) {
     const row_taps<T, sources, 1> windows(k0 - before, o.from.columns);
@@ -437,7 +437,7 @@ void channels_down(const operands<T>& o, int64_t y0, int64_t end, int64_t x0) {
             const char* at = from.at[j] + offset;
             vec<T> x = load_some<T>(at, width);
             hold(x);
-            __builtin_prefetch(at + 2 * from.row[j]);
+            if (kernel == 3 && o.streaming) __builtin_prefetch(at + 2 * from.row[j]);  // from memory, too
 #pragma GCC unroll 32
             for (int i = 0; i < sums * columns; ++i) {
               const int q = i / columns, c = i % columns, t = kernel - stride + s - q * stride, u = j - c * stride;
@@ -460,10 +460,10 @@ void channels_down(const operands<T>& o, int64_t y0, int64_t end, int64_t x0) {
   });
 }
 
+// Rows [y, end) of columns [x, last).
 template <class T, int kernel, int stride>
-void channel_band(const operands<T>& o, int64_t y, int64_t end) {
-  for (int64_t x = 0; x < o.to.columns; x += columns_down(sums_of<kernel, stride>, stride))
-    channels_down<T, kernel, stride>(o, y, end, x);
+void channel_band(const operands<T>& o, int64_t y, int64_t end, int64_t x, int64_t last) {
+  for (; x < last; x += columns_down(sums_of<kernel, stride>, stride)) channels_down<T, kernel, stride>(o, y, end, x);
 }
 
 // As row_band_halves: rows 2 j0, 2 j0 + 1 and columns from 2 k0 on.
@@ -499,9 +499,9 @@ void channel_tile_halves(const operands<T>& o, int64_t j0, int64_t k0) {
 }
 
 template <class T, int kernel>
-void channel_band_halves(const operands<T>& o, int64_t y, int64_t end) {
+void channel_band_halves(const operands<T>& o, int64_t y, int64_t end, int64_t x, int64_t last) {
   for (int64_t j = y / 2; 2 * j < end; ++j)
-    for (int64_t k = 0; 2 * k < o.to.columns; k += columns_of_halves) channel_tile_halves<T, kernel>(o, j, k);
+    for (int64_t k = x / 2; 2 * k < last; k += columns_of_halves) channel_tile_halves<T, kernel>(o, j, k);
 }
 
 // The weight gradient of rows [y0, end) of `columns` columns, all of which exist: sums[tap] of every channel.
