@@ -33,7 +33,8 @@ template <class T>
 way choose(const conv_shape& shape, const conv_images& a, const conv_images& b, const conv_images& c) {
   if (!has_kernels<T>(shape)) return way::packed;
   if (rows_together<T>(a) && rows_together<T>(b) && rows_together<T>(c)) return way::rows;
-  if (channels_together<T>(a) && channels_together<T>(b) && channels_together<T>(c)) return way::channels;
+  if (shape.groups >= lanes<T> && channels_together<T>(a) && channels_together<T>(b) && channels_together<T>(c))
+    return way::channels;
   return way::packed;
 }
 template <class T>
@@ -102,8 +103,9 @@ void for_bands(const conv_shape& shape, way by, const operands<T>& common, const
   const int64_t items = planes * bands * parts;
   const int64_t results = shape.batch * shape.groups * to_size[1] * to_size[2];
   const int64_t strides = to.batch | to.space[1] | (by == way::rows ? to.channel : to.space[2]);
-  const bool streaming =
-      results * int64_t(sizeof(T)) >= streamed_bytes && (int64_t(to.data) | strides) % vector_bytes == 0;
+  const bool aligned =
+      (int64_t(to.data) | strides) % vector_bytes == 0 && (by == way::rows || shape.groups % lanes<T> == 0);
+  const bool streaming = aligned && results * int64_t(sizeof(T)) >= streamed_bytes;
   const auto row = [&](int64_t i) { return minimum_of(to_size[1], blocks * i / bands * granule); };
   const auto column = [&](int64_t i) { return minimum_of(to_size[2], columns * i / parts * across); };
   const int64_t tasks = tasks_for(items, results);
@@ -143,12 +145,11 @@ operands<T> arrange(const conv_shape& shape, way by, bool backwards, const conv_
   const int64_t together = by == way::rows ? 1 : lanes<T>;  // channels beside each other
   T* tap = arranged;
   for (int64_t c = 0; c < shape.groups; c += together) {
-    const int64_t some = minimum_of(together, shape.groups - c);
+    const int64_t channel = minimum_of(c, shape.groups - together);
     for (int64_t t = 0; t < side; ++t)
       for (int64_t u = 0; u < side; ++u, tap += together) {
-        const char* from = weights.data + c * weights.out + t * weights.space[1] + u * weights.space[2];
-        for (int64_t l = 0; l < some; ++l, from += weights.out) tap[l] = load_scalar<T>(from);
-        for (int64_t l = some; l < together; ++l) tap[l] = T(0);
+        const char* from = weights.data + channel * weights.out + t * weights.space[1] + u * weights.space[2];
+        for (int64_t l = 0; l < together; ++l, from += weights.out) tap[l] = load_scalar<T>(from);
       }
   }
   if (backwards) {
@@ -326,13 +327,13 @@ void depthwise_weight_gradient(const conv_shape& shape, const conv_images& gradi
     for (int64_t part = 1; part < parts; ++part)
       for (int64_t i = 0; i < taps; ++i) sums[i] += sums[part * taps + i];
     const int64_t side = shape.kernel[1];
-    for (int64_t c = 0; c < shape.groups; ++c)
-      for (int64_t t = 0; t < side * side; ++t) {
-        const T* const from = by == way::rows
-                                  ? sums + c * side * side + t
-                                  : sums + c / lanes<T> * lanes<T> * side * side + t * lanes<T> + c % lanes<T>;
-        store_scalar(out.data + c * out.out + t / side * out.space[1] + t % side * out.space[2], *from);
-      }
+    const int64_t together = by == way::rows ? 1 : lanes<T>;  // channels beside each other, as for_channels takes them
+    for (int64_t c = 0; c < shape.groups; ++c) {
+      const int64_t block = c / together * together;
+      const T* const from = sums + block * side * side + c - minimum_of(block, shape.groups - together);
+      for (int64_t t = 0; t < side * side; ++t)
+        store_scalar(out.data + c * out.out + t / side * out.space[1] + t % side * out.space[2], from[t * together]);
+    }
   }
 }
 

@@ -107,7 +107,7 @@ inline vec<T> load_some(const char* p, int64_t n) {
 }
 template <class T>
 inline void store_some(char* p, vec<T> v, int64_t n) {
-  if (vector_bytes < 64 && n == lanes<T>) return store(reinterpret_cast<T*>(p), v);
+  if (n == lanes<T>) return store(reinterpret_cast<T*>(p), v);
   store_partial(reinterpret_cast<T*>(p), v, n);
 }
 
@@ -355,16 +355,19 @@ struct source_tile {
   }
 };
 
-// Calls f(first channel, byte offset, how many of a vector) for all vectors of channels.
-template <class T, class F>
-inline void for_channels(int64_t channels, F f) {
-  for (int64_t c = 0; c < channels; c += lanes<T>)
-    f(c, c * int64_t(sizeof(T)), minimum_of<int64_t>(lanes<T>, channels - c));
+// Calls f(channel, its offset in bytes, the first of its taps) for vectors of channels, of which there is at least one;
+// the last vector overlaps the one before it rather than be partial.
+template <class T, class Tap, class F>
+inline void for_channels(int64_t channels, Tap* taps, int64_t kernel_size, F f) {
+  for (int64_t c = 0; c < channels; c += lanes<T>, taps += kernel_size * lanes<T>) {
+    const int64_t channel = minimum_of<int64_t>(c, channels - lanes<T>);
+    f(channel, channel * int64_t(sizeof(T)), taps);
+  }
 }
 
 template <class T, int rows, int columns>
-inline void store_tile(const operands<T>& o, const vec<T> (&sum)[rows][columns], int64_t y0, int64_t x0, int64_t offset,
-                       int64_t width) {
+inline void store_tile(const operands<T>& o, const vec<T> (&sum)[rows][columns], int64_t y0, int64_t x0,
+                       int64_t offset) {
   const int64_t down = o.to.rows - y0, across = o.to.columns - x0;
   if (o.plain()) {
     const vec<T> least = broadcast(o.least);
@@ -374,7 +377,7 @@ inline void store_tile(const operands<T>& o, const vec<T> (&sum)[rows][columns],
       char* to = o.to.at(y0 + r, x0) + offset;
 #pragma GCC unroll 8
       for (int c = 0; c < columns; ++c, to += pitch)
-        if (r < down && c < across) store_result<T>(o, to, at_least<T>(sum[r][c], least), width);
+        if (r < down && c < across) store_result<T>(o, to, at_least<T>(sum[r][c], least), lanes<T>);
     }
   } else {
     T tile[rows * columns * lanes<T>];
@@ -383,7 +386,7 @@ inline void store_tile(const operands<T>& o, const vec<T> (&sum)[rows][columns],
 #pragma GCC unroll 8
       for (int c = 0; c < columns; ++c) store(tile + (r * columns + c) * lanes<T>, sum[r][c]);
     finish(o, tile, y0, 1, x0, offset, minimum_of<int64_t>(rows, down), minimum_of<int64_t>(columns, across), columns,
-           width);
+           lanes<T>);
   }
 }
 
@@ -421,8 +424,7 @@ void channels_down(const operands<T>& o, int64_t y0, int64_t end, int64_t x0) {
                 across = (columns - 1) * stride + kernel;
   const int64_t begin = y0 - (sums - 1), top = begin * stride + kernel - stride - o.padding[0];
   const source_columns<T, across> beginning(o, top, x0 * stride - o.padding[1]);
-  for_channels<T>(o.channels, [&](int64_t channel, int64_t offset, int64_t width) {
-    const T* const weights = o.weights + channel * kernel * kernel;
+  for_channels<T>(o.channels, o.weights, kernel * kernel, [&](int64_t channel, int64_t offset, const T* weights) {
     source_columns<T, across> from = beginning;
     vec<T> sum[sums][columns];
 #pragma GCC unroll 32
@@ -435,7 +437,7 @@ void channels_down(const operands<T>& o, int64_t y0, int64_t end, int64_t x0) {
 #pragma GCC unroll 32
           for (int j = 0; j < across; ++j) {
             const char* at = from.at[j] + offset;
-            vec<T> x = load_some<T>(at, width);
+            vec<T> x = load(reinterpret_cast<const T*>(at));
             hold(x);
             if (kernel == 3 && o.streaming) __builtin_prefetch(at + 2 * from.row[j]);  // from memory, too
 #pragma GCC unroll 32
@@ -450,7 +452,7 @@ void channels_down(const operands<T>& o, int64_t y0, int64_t end, int64_t x0) {
         vec<T> done[1][columns];
 #pragma GCC unroll 8
         for (int c = 0; c < columns; ++c) done[0][c] = sum[0][c];
-        store_tile<T>(o, done, y, x0, offset, width);
+        store_tile<T>(o, done, y, x0, offset);
       }
 #pragma GCC unroll 32
       for (int i = 0; i < sums * columns; ++i)
@@ -473,8 +475,7 @@ void channel_tile_halves(const operands<T>& o, int64_t j0, int64_t k0) {
   constexpr int padding = kernel / 2, before = padding - 1, sources = before + 2, columns = 2 * columns_of_halves;
   constexpr int across = columns_of_halves - 1 + sources;
   const source_tile<T, sources, across> from(o, j0 - before, k0 - before);
-  for_channels<T>(o.channels, [&](int64_t channel, int64_t offset, int64_t width) {
-    const T* const weights = o.weights + channel * kernel * kernel;
+  for_channels<T>(o.channels, o.weights, kernel * kernel, [&](int64_t channel, int64_t offset, const T* weights) {
     vec<T> sum[2][columns];
 #pragma GCC unroll 2
     for (int r = 0; r < 2; ++r)
@@ -484,7 +485,7 @@ void channel_tile_halves(const operands<T>& o, int64_t j0, int64_t k0) {
     for (int i = 0; i < sources; ++i)
 #pragma GCC unroll 8
       for (int j = 0; j < across; ++j) {
-        const vec<T> x = load_some<T>(from.at[i][j] + offset, width);
+        const vec<T> x = load(reinterpret_cast<const T*>(from.at[i][j] + offset));
 #pragma GCC unroll 2
         for (int r = 0; r < 2; ++r)
 #pragma GCC unroll 8
@@ -494,7 +495,7 @@ void channel_tile_halves(const operands<T>& o, int64_t j0, int64_t k0) {
               sum[r][c] += load(weights + (t * kernel + u) * lanes<T>) * x;
           }
       }
-    store_tile<T>(o, sum, 2 * j0, 2 * k0, offset, width);
+    store_tile<T>(o, sum, 2 * j0, 2 * k0, offset);
   });
 }
 
@@ -510,8 +511,7 @@ void channel_products(const operands<T>& o, int64_t y0, int64_t end, int64_t x0,
   constexpr int sums = sums_of<kernel, stride>, across = (columns - 1) * stride + kernel;
   const int64_t begin = y0 - (sums - 1), top = begin * stride + kernel - stride - o.padding[0];
   const source_columns<T, across> beginning(o, top, x0 * stride - o.padding[1]);
-  for_channels<T>(o.channels, [&](int64_t channel, int64_t offset, int64_t width) {
-    T* const to = sums_of_channels + channel * kernel * kernel;
+  for_channels<T>(o.channels, sums_of_channels, kernel * kernel, [&](int64_t, int64_t offset, T* to) {
     source_columns<T, across> from = beginning;
     vec<T> sum[kernel * kernel], gradient[sums][columns] = {};
 #pragma GCC unroll 32
@@ -524,7 +524,7 @@ void channel_products(const operands<T>& o, int64_t y0, int64_t end, int64_t x0,
         if (i / columns + 1 < sums)
           gradient[i / columns][i % columns] = gradient[(i / columns + 1) % sums][i % columns];
         else if (y + sums - 1 < end)
-          gradient[i / columns][i % columns] = load_some<T>(at + i % columns * o.to.column, width);
+          gradient[i / columns][i % columns] = load(reinterpret_cast<const T*>(at + i % columns * o.to.column));
       }
 #pragma GCC unroll 2
       for (int s = 0; s < stride; ++s, ++source) {
@@ -535,7 +535,7 @@ void channel_products(const operands<T>& o, int64_t y0, int64_t end, int64_t x0,
             if (t >= 0 && y + q >= y0 && y + q < end)
 #pragma GCC unroll 32
               for (int j = 0; j < across; ++j) {
-                const vec<T> x = load_some<T>(from.at[j] + offset, width);
+                const vec<T> x = load(reinterpret_cast<const T*>(from.at[j] + offset));
 #pragma GCC unroll 8
                 for (int c = 0; c < columns; ++c) {
                   const int u = j - c * stride;
