@@ -228,7 +228,7 @@ def test_no_output_channels(computed_by, rng):
 @pytest.mark.parametrize("width", [64, 63])
 @pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (5, 1), (3, 2)])
 def test_large_depthwise_results(kernel, stride, width, layout, computed_by, rng):
-    """Those of 8 MB and more are written past the caches where they are aligned: as image by image."""
+    """Those of 4 MB and more are written past the caches where they are aligned: as image by image."""
     x, w, b = drawn(rng, "float32", (9, 64, 64, width), (64, 1, kernel, kernel), (64,))
     options = {"padding": kernel // 2, "groups": 64}
     with hominy.no_grad():
@@ -242,6 +242,27 @@ def test_large_depthwise_results(kernel, stride, width, layout, computed_by, rng
         assert whole.nbytes >= 8 << 20
         for image, result in zip(x, whole, strict=True):
             assert (run(hominy.from_numpy(lay(image[None], layout)), w, b, **options).numpy()[0] == result).all()
+
+
+@both_layouts
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("width", [64, 60])
+@pytest.mark.parametrize(("channels", "kernel"), [(3, 3), (12, 1)])
+def test_large_results(channels, kernel, width, residual, layout, computed_by, rng):
+    """As `test_large_depthwise_results`, where one block of products makes a result."""
+    x, w, b, r = drawn(
+        rng, "float32", (9, channels, 64, width), (64, channels, kernel, kernel), (64,), (9, 64, 64, width)
+    )
+    options = {"padding": ((kernel // 2,) * 2,) * 2, "algorithm": "product"}
+
+    def run(x, w, b, r):
+        return kernels.conv(lay(x, layout), w, b, lay(r, layout) if residual else None, **options)
+
+    result = run(x, w, b, r)
+    assert result.nbytes >= 8 << 20
+    wide = [a.astype("float64") for a in (x, w, b, r)]
+    terms = run(*(abs(a) for a in wide))
+    assert_within(result, run(*wide), 1.01 * (channels * kernel**2 + 3) * unit_roundoff("float32") * terms, "result")
 
 
 @both_dtypes

@@ -10,7 +10,6 @@ namespace hominy::HOMINY_LEVEL {
 namespace {
 
 constexpr int64_t elements_per_task = 16384, most_tasks = 64, most_parts = 16;
-constexpr int64_t streamed_bytes = 4 << 20;  // of results, from which on they are written past the caches
 
 // ---- Geometry -------------------------------------------------------------------------------------------------------
 

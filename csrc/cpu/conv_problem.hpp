@@ -39,6 +39,10 @@ struct conv_store {
   hominy_activation activation;
 };
 
+// Results of so many bytes are written past the caches: with their sources they would not stay in the last level, and a
+// plain store reads memory before it writes.
+constexpr int64_t streamed_bytes = 4 << 20;
+
 // Channels of one position are neighbours (channels-last), or positions of one row are (NCHW).
 template <class T>
 inline bool channels_together(const conv_images& x) {

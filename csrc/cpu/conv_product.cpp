@@ -139,7 +139,7 @@ enum class weight_source {
 };
 
 struct plan {
-  bool across;
+  bool across, streaming;
   weight_source kind;  // across
   patches source;      // down
   int64_t depth, k_block;
@@ -296,6 +296,8 @@ plan make_plan(const sampled_product& x, bool packed) {
     }
     how.task_scratch = round_up(how.task_scratch, 64) + how.pieces * int64_t(sizeof(int64_t));
   }
+  const double results = double(how.positions) * double(x.channels) * double(x.groups) * double(size);
+  how.streaming = how.k_block >= how.depth && results >= streamed_bytes;
   const int64_t position_tasks = how.blocks * x.groups;
   const int64_t channel_units = parts_of(x.channels, how.across ? max_tile_rows : strip_width<T>);
   const int64_t repaid = few ? x.channels / channels_a_packing : parts_of(channel_units, 2);
@@ -402,8 +404,9 @@ void move_tile(T* tile, int64_t width, const placement& place, int64_t rows, int
 template <class T>
 struct tile_frame {
   int64_t rows, columns, vectors;
-  bool starts, ends, dense, even;  // dense: columns are neighbours; even: rows are `pitch` apart
-  const T* initial;                // what sums start from: one row, or one a row of the tile
+  // dense: columns are neighbours; even: rows are `pitch` apart; streaming: whole tiles go past the caches
+  bool starts, ends, dense, even, streaming;
+  const T* initial;  // what sums start from: one row, or one a row of the tile
   int64_t initial_row, pitch;
   hominy_activation activation;
 };
@@ -414,8 +417,11 @@ void run_tile(const tile_frame<T>& tile, const placement& out, const placement& 
   constexpr int64_t size = sizeof(T);
   alignas(64) T staged[max_accumulators * lanes<T>];
   const int64_t width = tile.vectors * lanes<T>;
-  const bool in_place = tile.dense && tile.even && tile.columns == width;
-  char* const c = in_place ? out.data + out.row_at[0] + out.column_at[0] : (char*)staged;
+  const bool whole = tile.dense && tile.even && tile.columns == width;
+  char* const to = out.data + out.row_at[0] + out.column_at[0];
+  const bool streams = tile.streaming && whole && (int64_t(to) | tile.pitch) % vector_bytes == 0;
+  const bool in_place = whole && !streams;
+  char* const c = in_place ? to : (char*)staged;
   const int64_t c_row = in_place ? tile.pitch : width * size;
   if (!tile.starts && !in_place) move_tile<T, false>(staged, width, out, tile.rows, tile.columns, tile.dense);
   if (tile.starts)
@@ -435,7 +441,12 @@ void run_tile(const tile_frame<T>& tile, const placement& out, const placement& 
     }
     activate<T>(tile.activation, c, c_row, tile.rows, tile.vectors);
   }
-  if (!in_place) move_tile<T, true>(staged, width, out, tile.rows, tile.columns, tile.dense);
+  if (streams)
+    for (int64_t i = 0; i < tile.rows; i++)
+      for (int64_t j = 0; j < tile.vectors; j++)
+        store_streaming(to + i * tile.pitch + j * vector_bytes, (vec<int8_t>)load(staged + i * width + j * lanes<T>));
+  else if (!in_place)
+    move_tile<T, true>(staged, width, out, tile.rows, tile.columns, tile.dense);
 }
 
 // c = start + a @ b for few columns, both contiguous along k.
@@ -574,6 +585,7 @@ void multiply_across(const sampled_product& x, const plan& how, const char* weig
                                  k0 + k == how.depth,
                                  strip.dense,
                                  true,
+                                 how.streaming,
                                  initial,
                                  x.store.bias ? width * size : 0,
                                  x.out.channel,
@@ -688,17 +700,9 @@ void multiply_down(const sampled_product& x, const plan& how, const char* strips
       }
       for (int64_t r = 0; r < panel_count; r++) {
         const position_panel& panel = panels[r];
-        const tile_frame<T> tile{panel.rows,
-                                 columns,
-                                 vectors,
-                                 k0 == 0,
-                                 k0 + k == how.depth,
-                                 x.out.channel == size,
-                                 even[r],
-                                 bias,
-                                 0,
-                                 x.step[2] * x.out.space[2],
-                                 x.store.activation};
+        const tile_frame<T> tile{
+            panel.rows, columns,       vectors, k0 == 0, k0 + k == how.depth,        x.out.channel == size,
+            even[r],    how.streaming, bias,    0,       x.step[2] * x.out.space[2], x.store.activation};
         run_tile<T>(tile, {x.out.data, block.out_at + panel.first, column_at},
                     {x.store.residual.data, block.residual_at + panel.first, residual_column_at},
                     [&](const char* start, int64_t start_row, char* c, int64_t c_row) {
@@ -741,7 +745,7 @@ void run_product(const sampled_product& given, const char* packed, char* scratch
   parallel_for(workers, [&](int64_t worker) {
     for (;;) {
       const int64_t task = __atomic_fetch_add(&next, 1, __ATOMIC_RELAXED);
-      if (task >= how.tasks) return;
+      if (task >= how.tasks) break;
       const int64_t part = task % how.channel_parts, block = task / how.channel_parts % how.blocks;
       const int64_t group = task / how.channel_parts / how.blocks;
       const int64_t begin = how.block_begin(block, x.from.axis[2].count);
@@ -761,6 +765,7 @@ void run_product(const sampled_product& given, const char* packed, char* scratch
         multiply_down<T>(one, how, weights + group * weight_group, begin, positions, low * strip_width<T>,
                          minimum_of(x.channels, high * strip_width<T>), own);
     }
+    if (how.streaming) finish_streaming();
   });
 }
 
