@@ -20,6 +20,7 @@ set(HOMINY_KERNEL_SOURCES
     cpu/kernel_table.cpp
     cpu/loss.cpp
     cpu/matmul.cpp
+    cpu/matmul_dots.cpp
     cpu/matmul_tile.cpp
     cpu/normalization.cpp
     cpu/optimizer.cpp

@@ -456,7 +456,7 @@ void add_dots(int64_t rows, int64_t columns, int64_t k, const char* a, int64_t a
   T sums[dot_rows * dot_columns];
   for (int64_t i = 0; i < rows; i += dot_rows) {
     const int64_t some = minimum_of<int64_t>(dot_rows, rows - i);
-    dots<T>.by[some][columns](k, a + i * a_row, a_row, b, k * int64_t(sizeof(T)), sums);
+    dots<T>().by[some][columns](k, a + i * a_row, a_row, b, k * int64_t(sizeof(T)), sums);
     for (int64_t r = 0; r < some; r++)
       for (int64_t j = 0; j < columns; j++)
         ((T*)(c + (i + r) * c_row))[j] = ((const T*)(start + (i + r) * start_row))[j] + sums[r * columns + j];

@@ -358,7 +358,7 @@ void multiply_flat(const product& x, const plan& how, char* scratch) {
       const int64_t j0 = group * dot_columns, columns = minimum_of<int64_t>(dot_columns, x.n - j0);
       for (int64_t i0 = 0; i0 < x.m; i0 += dot_rows) {
         const int64_t rows = minimum_of<int64_t>(dot_rows, x.m - i0);
-        dots<T>.by[rows][columns](x.k, a + i0 * a_row, a_row, x.b + j0 * x.b_column, x.b_column, sums);
+        dots<T>().by[rows][columns](x.k, a + i0 * a_row, a_row, x.b + j0 * x.b_column, x.b_column, sums);
         if (x.bias)
           for (int64_t i = 0; i < rows; i++)
             for (int64_t j = 0; j < columns; j++)
