@@ -8,6 +8,7 @@ say so.
 import importlib
 import importlib.util
 import os
+import warnings
 
 import numpy as np
 import pytest
@@ -71,7 +72,9 @@ def pytest_runtest_setup(item):
 def optional(name):
     """The module of this name, of a package in hominy[test]."""
     try:
-        return importlib.import_module(name)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the package's own
+            return importlib.import_module(name)
     except ImportError:
         missing("EXTRAS", f"{name} absent: pip install 'hominy[test]'")
 

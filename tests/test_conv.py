@@ -225,17 +225,16 @@ def test_no_output_channels(computed_by, rng):
 
 
 @both_layouts
-@pytest.mark.parametrize("width", [64, 63])
-@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (5, 1), (3, 2)])
+@pytest.mark.parametrize("width", [32, 31])
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (5, 1), (3, 2), (5, 2)])
 def test_large_depthwise_results(kernel, stride, width, layout, computed_by, rng):
     """Those of 4 MB and more are written past the caches where they are aligned: as image by image."""
-    x, w, b = drawn(rng, "float32", (9, 64, 64, width), (64, 1, kernel, kernel), (64,))
+    x, w, b = drawn(rng, "float32", (9, 64, 64 // stride, 2 * width // stride), (64, 1, kernel, kernel), (64,))
     options = {"padding": kernel // 2, "groups": 64}
     with hominy.no_grad():
         w, b = hominy.from_numpy(w), hominy.from_numpy(b)
         if stride == 2:  # the input gradient
-            run, options = F.conv_transpose2d, {"padding": kernel // 2, "output_padding": 1, "stride": 2, "groups": 64}
-            x = np.ascontiguousarray(x[:, :, ::2, ::2])
+            run, options = F.conv_transpose2d, options | {"output_padding": 1, "stride": 2}
         else:
             run = F.conv2d
         whole = run(hominy.from_numpy(lay(x, layout)), w, b, **options).numpy()
@@ -246,7 +245,7 @@ def test_large_depthwise_results(kernel, stride, width, layout, computed_by, rng
 
 @both_layouts
 @pytest.mark.parametrize("residual", [False, True])
-@pytest.mark.parametrize("width", [64, 60])
+@pytest.mark.parametrize("width", [64, 61])
 @pytest.mark.parametrize(("channels", "kernel"), [(3, 3), (12, 1)])
 def test_large_results(channels, kernel, width, residual, layout, computed_by, rng):
     """As `test_large_depthwise_results`, where one block of products makes a result."""

@@ -8,6 +8,7 @@ import sys
 import hominy
 import numpy as np
 import pytest
+from conftest import optional
 
 EXAMPLES = pathlib.Path(__file__).parent.parent / "examples"
 
@@ -27,7 +28,7 @@ def run(monkeypatch, capsys):
 @pytest.fixture
 def pictures(tmp_path):
     """20 cats and 20 dogs for training, and as many for testing."""
-    image = pytest.importorskip("PIL.Image")
+    image = optional("PIL.Image")
     rng = np.random.default_rng(0)
     for part in ("train", "test"):
         for kind in ("cat", "dog"):

@@ -528,7 +528,7 @@ def test_samples(op, dtype):
     assert not failures, f"{len(failures)} samples of {full_name(op)} fail:\n" + "\n".join(failures)
 
 
-@pytest.mark.skipif(not TORCH, reason="PyTorch absent")
+@pytest.mark.torch
 def test_every_product_operator_is_tested_without_exception():
     names = {op.name for op in TESTED}
     eight = PRODUCTS - {"__rmatmul__"}
@@ -536,7 +536,7 @@ def test_every_product_operator_is_tested_without_exception():
     assert not eight & {name.split()[0] for name in UNSUPPORTED}
 
 
-@pytest.mark.skipif(not TORCH, reason="PyTorch absent")
+@pytest.mark.torch
 def test_summary(capsys):
     """Prints the counts; every reason that is listed must still be needed."""
     if not counts:

@@ -83,10 +83,9 @@ int64_t tasks_for(int64_t items, int64_t elements) {
 
 // ---- Whole images ---------------------------------------------------------------------------------------------------
 
-// Calls band(operands, first row, end, first column, end) for bands of about rows_of_band rows of the targets, and with
-// channels for parts of them, so that there is work for 16 tasks. Bands begin at multiples of `granule` rows, parts at
-// multiples of `across` columns. (Rows of few planes make bands of few rows; down the channels each band begins with
-// steps for the rows before it, which are lost.)
+// Calls band(operands, first row, end, first column, end) for bands of about rows_of_band rows of the targets, beginning
+// at multiples of `granule`. Where images are fewer than 16 there is more to deal out: along rows bands are shorter; down
+// the channels, where each band loses its first steps, they are cut into parts instead, at multiples of `across` columns.
 template <class T>
 void for_bands(const conv_shape& shape, way by, const operands<T>& common, const conv_images& from,
                const int64_t (&from_size)[3], const conv_store& store, const conv_images& to,

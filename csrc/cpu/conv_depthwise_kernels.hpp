@@ -232,7 +232,7 @@ void row_band(const operands<T>& o, int64_t begin, int64_t end, int64_t, int64_t
         const char* source = from.at[kernel - stride + r * stride] + (end - begin) * stride * o.from.row;
         __builtin_prefetch(source + x0 * stride * int64_t(sizeof(T)));
         if (stride == 2) __builtin_prefetch(source + o.from.row + x0 * stride * int64_t(sizeof(T)));
-        __builtin_prefetch(o.to.at(y0 + r + end - begin, x0), 1);
+        if (!o.streaming) __builtin_prefetch(o.to.at(y0 + r + end - begin, x0), 1);
       }
       vec<T> sum[rows_of_block];
 #pragma GCC unroll 8
@@ -439,7 +439,8 @@ void channels_down(const operands<T>& o, int64_t y0, int64_t end, int64_t x0) {
             const char* at = from.at[j] + offset;
             vec<T> x = load(reinterpret_cast<const T*>(at));
             hold(x);
-            if (kernel == 3 && o.streaming) __builtin_prefetch(at + 2 * from.row[j]);  // from memory, too
+            if (kernel == 3 && o.streaming)
+              __builtin_prefetch(at + 2 * from.row[j]);  // so many sources come from memory
 #pragma GCC unroll 32
             for (int i = 0; i < sums * columns; ++i) {
               const int q = i / columns, c = i % columns, t = kernel - stride + s - q * stride, u = j - c * stride;

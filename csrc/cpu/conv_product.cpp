@@ -135,7 +135,7 @@ enum class weight_source {
   rows,    // in place: a channel's are contiguous in the order of k = (channel, tap); a piece is a cache line
   column,  // in place: one tap, a channel's are a stride apart
   pieces,  // in place: the taps of one k channel are contiguous
-  packed   // row by row, else as rows
+  packed   // copied row by row, then read as rows
 };
 
 struct plan {
@@ -300,7 +300,7 @@ plan make_plan(const sampled_product& x, bool packed) {
   how.streaming = how.k_block >= how.depth && results >= streamed_bytes;
   const int64_t position_tasks = how.blocks * x.groups;
   const int64_t channel_units = parts_of(x.channels, how.across ? max_tile_rows : strip_width<T>);
-  const int64_t repaid = few ? x.channels / channels_a_packing : parts_of(channel_units, 2);
+  const int64_t repaid = few ? parts_of(x.channels, channels_a_packing) : parts_of(channel_units, 2);
   how.channel_parts = maximum_of<int64_t>(1, minimum_of(repaid, wanted / maximum_of<int64_t>(position_tasks, 1)));
   how.tasks = position_tasks * how.channel_parts;
   how.weights_size = round_up(how.weights_size, 64);
@@ -466,7 +466,9 @@ void add_dots(int64_t rows, int64_t columns, int64_t k, const char* a, int64_t a
 // ---- One block ------------------------------------------------------------------------------------------------------
 
 constexpr int64_t most_positions = 256;  // of a block
-constexpr int64_t most_dots = dot_columns / 2, least_dot = 128;
+template <class T>
+constexpr int64_t most_dots = dot_columns / 2 < lanes<T> ? dot_columns / 2 : 1;  // positions
+constexpr int64_t least_dot = 128;                                               // of k
 static_assert(strips_in_cache * 2 * 16 <= most_positions && panels_in_cache * max_tile_rows <= most_positions);
 
 // The positions of a block, and where they lie in the result and in the residual.
@@ -515,8 +517,8 @@ int64_t find_strips(const block_positions& block, bool dots_allowed, int64_t k, 
   for (int64_t j = 0; j < block.count;) {
     int64_t columns = minimum_of(strip_width<T>, block.count - j);
     const int64_t beyond = columns % lanes<T>;
-    if (dots_allowed && beyond > 0 && beyond <= most_dots && columns > beyond) columns -= beyond;
-    const bool by_dots = dots_allowed && columns <= most_dots;
+    if (dots_allowed && beyond > 0 && beyond <= most_dots<T> && columns > beyond) columns -= beyond;
+    const bool by_dots = dots_allowed && columns <= most_dots<T>;
     const int64_t vectors = parts_of(columns, lanes<T>);
     strips[count++] = {j, columns, vectors, by_dots, evenly_spaced(block.out_at + j, columns, sizeof(T)), data};
     data += (by_dots ? columns : vectors * lanes<T>)*k;
@@ -536,6 +538,7 @@ void multiply_across(const sampled_product& x, const plan& how, const char* weig
   const bool rows_collide = in_rows && weight_row % 4096 == 0;  // all in one set of the first-level cache
   const int64_t taps = how.kind == weight_source::pieces ? how.piece_length : 1;
   const int64_t piece_step = how.kind == weight_source::pieces ? x.weight_depth : 64;
+  const int64_t ahead = how.kind == weight_source::pieces ? x.weight_depth : fetched_ahead;
   char* const copied = scratch + how.block_positions * how.k_block * size;
   int64_t* const offset = (int64_t*)(copied + max_tile_rows * packed_row<T>(how.k_block));
   for (int64_t i = 0; i < how.pieces; i++) offset[i] = i * piece_step;
@@ -600,8 +603,8 @@ void multiply_across(const sampled_product& x, const plan& how, const char* weig
                         tiles<T>().by[strip.vectors - 1][rows](k, a, a_row, a_step, b, strip.vectors * vector_bytes, 0,
                                                                start, start_row, c, c_row);
                       else
-                        piecewise_tiles<T>().by[strip.vectors][rows](k, offset, how.piece_length, a, a_row,
-                                                                     fetched_ahead, b, start, start_row, c, c_row);
+                        piecewise_tiles<T>().by[strip.vectors][rows](k, offset, how.piece_length, a, a_row, ahead, b,
+                                                                     start, start_row, c, c_row);
                     });
       }
     }
