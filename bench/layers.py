@@ -107,7 +107,7 @@ def _adam(framework: Any, sizes: tuple[int, ...]) -> Callable[[], Any]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="families: softmax layer_norm ...")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="families, as the table names them")
     parser.add_argument("--threads", default="1,2", help="thread counts, as 1,2 (the default)")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write all samples there")
@@ -115,6 +115,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure and print; the exit status."""
+    return run_works(arguments, works, ((256,), (64, 64) * 50, (1 << 18,) * 4, (1 << 22,) * 4))
+
+
+def run_works(
+    arguments: argparse.Namespace, works: Callable[[], Iterator[Work]], adam: tuple[tuple[int, ...], ...] = ()
+) -> int:
+    """Measure these layers, and steps of Adam over parameters of these sizes; print; the exit status."""
     import hominy
     import hominy.nn.functional
     import hominy.optim
@@ -143,7 +150,7 @@ def run(arguments: argparse.Namespace) -> int:
                         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4 * max(1.0, np.abs(want).max()))
                 measure(work.family, work.size, "forward", threads, {"hominy": own[0], "torch": peer[0]})
                 measure(work.family, work.size, "and backward", threads, {"hominy": own[1], "torch": peer[1]})
-            for sizes in ((256,), (64, 64) * 50, (1 << 18,) * 4, (1 << 22,) * 4):
+            for sizes in adam:
                 if arguments.only and "adam" not in arguments.only:
                     continue
                 name = f"{len(sizes)} of {sizes[0]:,}"
