@@ -6,7 +6,7 @@ maximum over 2 x 2 between them; then the mean over all places and a linear laye
 390,000 weights learn 2,000 pictures by heart in a few epochs. So each epoch sees them anew: a random part of 40 to 100%
 of the picture, mirrored or not, lighter or darker, with more or less contrast and colour.
 
-    after 40 epochs: 82.9% of the test's pictures right
+    after 40 epochs, 335 s on one core: 82.9% of the test's pictures right
 
 --data is a folder with train/cat, train/dog, test/cat and test/dog full of JPEG files, such as Kaggle's "Dogs vs.
 Cats" (here 1,000 pictures of each kind in each half). Needs Pillow.

@@ -7,7 +7,7 @@ that tell those classes apart; to tell cats from dogs it takes a plane through t
     2. all layers learn, W and b from where step 1 left them, by small steps on mirrored and cropped pictures. Batch
        norm keeps ImageNet's means and variances.
 
-    last layer alone: 98.45% right, then all layers: 98.40%
+    last layer alone: 98.45% right after 71 s on one core, then all layers: 98.40% after 153 s more
     with 200 training pictures of each kind, of 400: last layer alone 98.00%, all layers 98.25%
 
 --data is a folder with train/cat, train/dog, test/cat and test/dog full of JPEG files (such as Kaggle's "Dogs vs.
