@@ -112,14 +112,16 @@ def test_no_memory_is_allocated_after_the_first_step(mode):
     stream = nn.StreamingRecurrent(getattr(nn, mode)(512, 512, 2))
     x = np.ones((1, 512), "float32")
     stream.step(x)
-    tracemalloc.start()
-    try:
-        for _ in range(5):
-            stream.step(x)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert peak < 1024  # a result would be 2048 bytes
+    peaks = []
+    for _ in range(3):  # the least: other threads of the process are counted too
+        tracemalloc.start()
+        try:
+            for _ in range(5):
+                stream.step(x)
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+    assert min(peaks) < 1024  # a result would be 2048 bytes
 
 
 STREAM, X = nn.StreamingRecurrent(nn.LSTM(INPUTS, HIDDEN), 2), np.zeros((2, INPUTS), "float32")
