@@ -266,7 +266,7 @@ hominy_status with_problem(hominy_conv_direction direction, const hominy_tensor*
   problem p;
   const hominy_status status = read_problem(x, weight, out, settings, p);
   if (status != HOMINY_OK) return status;
-  if (direction < HOMINY_CONV_FORWARD || direction > HOMINY_CONV_WEIGHT_GRADIENT ||
+  if (code_of(direction) < HOMINY_CONV_FORWARD || code_of(direction) > HOMINY_CONV_WEIGHT_GRADIENT ||
       code_of(settings.algorithm) < HOMINY_CONV_AUTO || code_of(settings.algorithm) > HOMINY_CONV_WINOGRAD4 ||
       code_of(settings.activation) < HOMINY_ACTIVATION_NONE || code_of(settings.activation) > HOMINY_ACTIVATION_SILU)
     return HOMINY_BAD_VALUE;

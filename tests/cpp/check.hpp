@@ -15,12 +15,12 @@ namespace test {
 // Wide enough to be the exact answer beside float64 (64-bit mantissa on x86, 113-bit on AArch64).
 using real = long double;
 
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(HOMINY_TEST_UNDER_ADDRESS_SANITIZER)  // of the kernels; the tests are not instrumented
 inline constexpr bool under_address_sanitizer = true;
 #else
 inline constexpr bool under_address_sanitizer = false;
 #endif
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if defined(HOMINY_TEST_UNDER_ADDRESS_SANITIZER) || defined(__SANITIZE_THREAD__)
 inline constexpr bool under_sanitizer = true;
 #else
 inline constexpr bool under_sanitizer = false;

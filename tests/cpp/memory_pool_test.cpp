@@ -30,7 +30,7 @@ void blocks() {
     const auto address = reinterpret_cast<uintptr_t>(block);
     check(block && address % 64 == 0, "a block of %lld bytes is 64-byte aligned", (long long)size);
 #if defined(__unix__)
-    if (size >= 2 * mebibyte)
+    if (size >= 2 * mebibyte)  // fresh: pieces of others are not
       check(address % (2 * mebibyte) == 0, "a block of %lld bytes has huge pages", (long long)size);
 #endif
     check(given >= size && (size < 512 ? given <= size + 64 : given * 8 <= size * 9), "%lld bytes take %lld",
@@ -48,6 +48,62 @@ void blocks() {
   check(after.in_use_bytes == before.in_use_bytes && after.free_bytes == 0, "accounts balance");
   check(after.peak_bytes >= 32 * mebibyte / 3 * 2, "the peak is remembered");
   check(after.hits - before.hits >= int64_t(sizes.size()), "hits are counted");
+  end_group();
+}
+
+// Large blocks are pieces: what one releases serves smaller ones in parts, and pieces become whole again.
+void pieces(const options& settings) {
+  begin_group("memory: pieces");
+#if HOMINY_TEST_HAS_FORK
+  hominy::pool_empty();
+  const auto before = hominy::pool_get_statistics();
+  const auto misses = [&] { return hominy::pool_get_statistics().misses - before.misses; };
+  char* const whole = static_cast<char*>(hominy::pool_allocate(32 * mebibyte));
+  hominy::pool_release(whole);
+  void* parts[3];
+  for (void*& part : parts) part = hominy::pool_allocate(10 * mebibyte);
+  check(misses() == 1, "a free block serves three that fit into it");
+  hominy::pool_release(hominy::pool_allocate(mebibyte / 2));
+  check(misses() == 2, "a small block is none of its pieces");
+  for (int order : {1, 0, 2}) hominy::pool_release(parts[order]);
+  void* const again = hominy::pool_allocate(32 * mebibyte);
+  check(again == whole && misses() == 2, "released pieces are joined");
+  hominy::pool_release(again);
+  void* const nearly = hominy::pool_allocate(32 * mebibyte - mebibyte / 2);
+  check(hominy::pool_get_statistics().in_use_bytes - before.in_use_bytes == 32 * mebibyte,
+        "a rest too small to serve stays with its block");
+  hominy::pool_release(nearly);
+
+  // Random sizes: no two live blocks share a byte, and everything is one again at the end.
+  random_numbers random{uint64_t(7)};
+  struct {
+    char* memory = nullptr;
+    int64_t bytes = 0;
+    char mark = 0;
+  } held[24];
+  int wrong = 0;
+  const auto release = [&](auto& slot) {
+    for (int64_t i = 0; i < slot.bytes; i += 4096) wrong += slot.memory[i] != slot.mark;
+    wrong += slot.bytes > 0 && slot.memory[slot.bytes - 1] != slot.mark;
+    hominy::pool_release(slot.memory);
+    slot = {};
+  };
+  for (int repeat = 0; repeat < (settings.quick ? 2000 : 20000); ++repeat) {
+    auto& slot = held[random.below(24)];
+    if (slot.memory) release(slot);
+    slot.bytes = mebibyte / 2 + random.below(random.below(4) == 0 ? 12 * mebibyte : 2 * mebibyte);
+    slot.mark = char(repeat);
+    slot.memory = static_cast<char*>(hominy::pool_allocate(slot.bytes));
+    for (int64_t i = 0; i < slot.bytes; i += 4096) slot.memory[i] = slot.mark;
+    slot.memory[slot.bytes - 1] = slot.mark;
+    if (repeat % 400 == 0) hominy::pool_empty();
+  }
+  for (auto& slot : held)
+    if (slot.memory) release(slot);
+  check(wrong == 0, "%d bytes belonged to two blocks", wrong);
+  hominy::pool_empty();
+  check(hominy::pool_get_statistics().free_bytes == 0, "pieces go back to the system");
+#endif
   end_group();
 }
 
@@ -118,6 +174,20 @@ void bounds_and_forks() {
         }),
         "free blocks stay under the bound, and a size in use displaces one that is not");
 
+  check(in_child([] {
+          setenv("HOMINY_POOL_BYTES", "40000000", 1);
+          void* const part = hominy::pool_allocate(20 * mebibyte);
+          hominy::pool_release(hominy::pool_allocate(37 * mebibyte));
+          hominy::pool_release(part);  // of the 37, what has to go goes, from the end
+          const auto statistics = hominy::pool_get_statistics();
+          if (statistics.free_bytes > 40000000 || statistics.free_bytes < 38000000) return false;
+          char* const first = static_cast<char*>(hominy::pool_allocate(17 * mebibyte));
+          first[17 * mebibyte - 1] = 1;
+          hominy::pool_release(first);
+          return hominy::pool_get_statistics().misses == 2;
+        }),
+        "a large block goes in part where part is enough");
+
   std::atomic<bool> stop{false};
   std::thread busy([&] {
     while (!stop) hominy::pool_release(hominy::pool_allocate(1000));
@@ -142,6 +212,7 @@ void memory_pool_test(const options& settings) {
   if (settings.fork) bounds_and_forks();
 #endif
   blocks();
+  pieces(settings);
   many_threads(settings);
 }
 
