@@ -50,12 +50,13 @@ inline void transpose(vec<T> (&x)[lanes<T>]) {
   if constexpr (step > 1) transpose<T, step / 2>(x);
 }
 
-// to[p][j] = from(p, j), to: (rows, width) contiguous, columns beyond `columns` zero. from: strides in bytes.
+// to[p][j] = from(p, j), to: (rows, width), rows `pitch` elements apart, columns beyond `columns` zero. from: strides in
+// bytes.
 template <class T>
-void pack_rows(T* to, int64_t width, const char* from, int64_t row_stride, int64_t column_stride, int64_t rows,
-               int64_t columns) {
+void pack_columns(T* to, int64_t width, int64_t pitch, const char* from, int64_t row_stride, int64_t column_stride,
+                  int64_t rows, int64_t columns) {
   if (column_stride == int64_t(sizeof(T))) {  // copied row by row
-    for (int64_t p = 0; p < rows; p++, to += width, from += row_stride) {
+    for (int64_t p = 0; p < rows; p++, to += pitch, from += row_stride) {
       copy_elements(to, (const T*)from, columns, 24 * row_stride);
       for (int64_t j = columns; j < width; j++) to[j] = 0;
     }
@@ -66,30 +67,37 @@ void pack_rows(T* to, int64_t width, const char* from, int64_t row_stride, int64
       for (int64_t p0 = 0; p0 < rows; p0 += lanes<T>) {
         const int64_t deep = minimum_of<int64_t>(lanes<T>, rows - p0);
         const char* source = from + j0 * column_stride + p0 * row_stride;
-        T* target = to + p0 * width + j0;
+        T* target = to + p0 * pitch + j0;
         vec<T> square[lanes<T>];
         if (some == lanes<T> && deep == lanes<T>) {
 #pragma GCC unroll 16
           for (int j = 0; j < lanes<T>; j++) square[j] = load((const T*)(source + j * column_stride));
           transpose<T>(square);
 #pragma GCC unroll 16
-          for (int p = 0; p < lanes<T>; p++) store(target + p * width, square[p]);
+          for (int p = 0; p < lanes<T>; p++) store(target + p * pitch, square[p]);
         } else {
           for (int j = 0; j < lanes<T>; j++)
             square[j] = j < some ? load_partial((const T*)(source + j * column_stride), deep) : vec<T>{};
           transpose<T>(square);
-          for (int p = 0; p < deep; p++) store_partial(target + p * width, square[p], wide);
+          for (int p = 0; p < deep; p++) store_partial(target + p * pitch, square[p], wide);
         }
       }
     }
   } else {
-    for (int64_t p = 0; p < rows; p++, to += width)
+    for (int64_t p = 0; p < rows; p++, to += pitch)
       for (int64_t j = 0; j < width; j++)
         if (j < columns)
           memcpy(to + j, from + p * row_stride + j * column_stride, sizeof(T));
         else
           to[j] = 0;
   }
+}
+
+// The same, of rows one after another.
+template <class T>
+inline void pack_rows(T* to, int64_t width, const char* from, int64_t row_stride, int64_t column_stride, int64_t rows,
+                      int64_t columns) {
+  pack_columns(to, width, width, from, row_stride, column_stride, rows, columns);
 }
 
 }  // namespace

@@ -54,12 +54,13 @@ HOMINY_SMALL forward_walk<T>::forward_walk(const recurrent_shape& shape, const h
   merges = in_order || batch < rows_by_step;
   gathered = merges && !in_order ? from.take<T>(chunk_steps * batch * shape.input) : nullptr;
   cells = checkpoints = nullptr;
-  gates_row = shape.padded * (keeps ? shape.kept_gates : shape.gates);
+  slots = keeps ? shape.kept_gates : shape.gates;
+  gates_row = shape.gates_row(slots);
   if (keeps) {
     gates = kept;
     cells = shape.cell == HOMINY_CELL_LSTM && kept ? kept + shape.rows * gates_row : nullptr;
   } else {
-    gates = from.take<T>(chunk_steps * batch * gates_row);
+    gates = from.take<T>(chunk_steps * batch * gates_row + lanes<T>);
     checkpoints = shape.keeps_checkpoints() ? kept : nullptr;
   }
 }
@@ -107,13 +108,14 @@ void forward_walk<T>::multiply_input(const chunk& part, int64_t tasks) {
   const int64_t blocks = parts_of(shape.padded, block_units<T>), k = shape.input;
   const auto multiply = [&](int64_t block, int64_t count, const char* a, int64_t a_row, int64_t a_step, T* out,
                             bool fetch) {
-    const int64_t width = block_width<T>(shape.padded, block), first = block * block_units<T>;
-    for (int64_t g = 0; g < shape.gates; ++g) {
-      const T* const next = out + first + (g + 1 < shape.gates ? (g + 1) * shape.padded : count * gates_row);
-      fetch_rows<1>(next, gates_row, count, width);
+    const int64_t columns = round_up(shape.gates * shape.gate_units(block), lanes<T>);
+    out += block * block_units<T> * slots;
+    for (int64_t first = 0; first < columns; first += block_units<T>) {
+      const int64_t width = minimum_of(block_units<T>, columns - first), next = first + block_units<T>;
+      fetch_rows<1>(next < columns ? out + next : out + count * gates_row, gates_row, count, width);
       multiply_strip<T>(count, width, k, a, a_row, a_step,
-                        strip_of<T>(weights.input, shape.padded, shape.gates, k, block, g), fetch,
-                        weights.bias + g * shape.padded + first, 0, out + g * shape.padded + first, gates_row);
+                        strip_of<T>(weights.input, shape.gates, k, block, first / block_units<T>), fetch,
+                        weights.bias + block * block_units<T> * shape.gates + first, 0, out + first, gates_row);
     }
   };
   const double work = double(rows.first[t1] - rows.first[t0]) * double(k) * double(shape.gates * shape.padded);
@@ -165,13 +167,14 @@ void forward_walk<T>::take_step(int64_t s, const chunk& part, int64_t tasks) {
   T* const after = h[(s + 1) & 1];
   const bool lstm = shape.cell == HOMINY_CELL_LSTM, gru = shape.cell == HOMINY_CELL_GRU;
   const bool fast = fast_type<T> && shape.standard;
-  const auto panel_of = [&](int64_t r, int64_t count, int64_t first, int64_t units, int64_t width) {
+  const auto panel_of = [&](int64_t r, int64_t count, int64_t block, int64_t units, int64_t width) {
+    const int64_t first = block * block_units<T>;
     forward_panel<T> p{};
     p.rows = count;
     p.units = minimum_of(width, units - first);
     p.width = width;
-    p.gates = {gates_at(part, t, r) + first, gates_row};
-    p.gate = shape.padded;
+    p.gates = {gates_at(part, t, r) + first * slots, gates_row};
+    p.gate = shape.gate_units(block);
     p.keeps = keeps;
     p.h_before = {const_cast<T*>(before) + r * h_row + first, h_row};
     p.h = {after + r * h_row + first, h_row};
@@ -179,6 +182,7 @@ void forward_walk<T>::take_step(int64_t s, const chunk& part, int64_t tasks) {
     if (lstm) p.c = {c + r * shape.padded + first, shape.padded};
     if (cells) p.cells = {cells + (rows.first[t] + r - gates_first) * shape.padded + first, shape.padded};
     if (weights.peephole) p.peephole = weights.peephole + first;
+    p.peephole_row = shape.padded;
     if (y.data) p.y = {y.at(rows, t, r) + first * y.element, y.row, y.element};
     return p;
   };
@@ -188,27 +192,37 @@ void forward_walk<T>::take_step(int64_t s, const chunk& part, int64_t tasks) {
              relu_cell = functions.gate.code == HOMINY_GATE_RELU && functions.gate.clip > 1e30;
   // With few rows a step is reading weights. Odd steps go backwards and begin with what the one before read last.
   const bool back = s & 1;
-  const auto gate_of = [&](int64_t i) { return back ? in_product - 1 - i : i; };
   const int64_t blocks = parts_of(shape.padded, block_units<T>);
   for_tiles(tasks, blocks, panels.count, [&](int64_t block, int64_t panel) {
-    alignas(64) T sums[max_tile_rows * 4 * block_units<T>];
+    alignas(64) T sums[(max_tile_rows * 4 * 2 + 1) * lanes<T>];
     if (back) block = blocks - 1 - block;
     const int64_t r = row + panels.begin(panel), count = panels.rows(panel), first = block * block_units<T>;
-    const int64_t width = block_width<T>(shape.padded, block);
-    forward_panel<T> p = panel_of(r, count, first, shape.units, width);
+    forward_panel<T> p = panel_of(r, count, block, shape.units, block_width<T>(shape.padded, block));
     p.sums = sums;
-    p.sums_row = in_product * width;
+    p.sums_row = round_up(in_product * p.gate, lanes<T>);
     p.fetch();
-    for (int64_t i = 0; i < in_product; ++i) {
-      const int64_t g = gate_of(i);
-      const bool apart = gru && g == 2, last = i + 1 == in_product;
-      const T* const next = p.gates.at(last ? count : 0, gate_of(last ? 0 : i + 1) * shape.padded);
-      fetch_rows<0>(next, gates_row, count, width);
-      multiply_strip<T>(count, width, shape.state, reinterpret_cast<const char*>(before + r * h_row), h_row * size,
-                        size, strip_of<T>(weights.recurrent, shape.padded, shape.gates, shape.state, block, g),
-                        next_strip(panels, panel, back),
-                        apart ? weights.recurrent_bias + first : p.gates.data + g * shape.padded, apart ? 0 : gates_row,
-                        sums + g * width, p.sums_row);
+    // Sums start from what the input product left; gru's of n from their bias.
+    const bool apart = gru && !shape.reset_before, mixed = apart && p.gate < block_units<T>;
+    if (mixed)
+      for (int64_t i = 0; i < count; ++i) {
+        copy_elements(sums + i * p.sums_row, p.gates.at(i, 0), 2 * p.gate);
+        copy_elements(sums + i * p.sums_row + 2 * p.gate, weights.recurrent_bias + first, p.gate);
+      }
+    const int64_t strips = parts_of(p.sums_row, block_units<T>);
+    for (int64_t i = 0; i < strips; ++i) {
+      const int64_t strip = back ? strips - 1 - i : i, column = strip * block_units<T>;
+      const bool of_n = apart && strip == 2, last = i + 1 == strips;
+      const int64_t next = last ? (back ? strips - 1 : 0) : back ? strip - 1 : strip + 1;
+      fetch_rows<0>(p.gates.at(last ? count : 0, next * block_units<T>), gates_row, count, block_units<T>);
+      const T* const start = mixed ? sums + column : of_n ? weights.recurrent_bias + first : p.gates.data + column;
+      multiply_strip<T>(count, minimum_of(block_units<T>, p.sums_row - column), shape.state,
+                        reinterpret_cast<const char*>(before + r * h_row), h_row * size, size,
+                        strip_of<T>(weights.recurrent, shape.gates, shape.state, block, strip),
+                        next_strip(panels, panel, back), start,
+                        mixed  ? p.sums_row
+                        : of_n ? 0
+                               : gates_row,
+                        sums + column, p.sums_row);
     }
     if (lstm)
       fast ? lstm_forward<T, fast_type<T>>(p, functions) : lstm_forward<T, false>(p, functions);
@@ -231,16 +245,17 @@ void forward_walk<T>::take_step(int64_t s, const chunk& part, int64_t tasks) {
   for_tiles(tasks, parts_of(padded, block_units<T>), panels.count, [&](int64_t block, int64_t panel) {
     alignas(64) T sums[max_tile_rows * block_units<T>];
     alignas(64) const T zeros[block_units<T>] = {};
-    const int64_t r = row + panels.begin(panel), count = panels.rows(panel), first = block * block_units<T>;
+    const int64_t r = row + panels.begin(panel), count = panels.rows(panel);
     const int64_t width = block_width<T>(padded, block);
-    forward_panel<T> p = panel_of(r, count, first, columns, width);
+    forward_panel<T> p = panel_of(r, count, block, columns, width);
     p.sums = sums;
     p.sums_row = width;
-    const T* const strip = shape.projected ? strip_of<T>(weights.projection, padded, 1, shape.units, block, 0)
-                                           : strip_of<T>(weights.recurrent, padded, 3, shape.units, block, 2);
+    const T* const strip = shape.projected
+                               ? strip_of<T>(weights.projection, 1, shape.units, block)
+                               : strip_of<T>(weights.recurrent, 3, shape.units, block) + 2 * p.gate * shape.units;
     multiply_strip<T>(count, width, shape.units, reinterpret_cast<const char*>(middle + r * middle_row),
                       middle_row * size, size, strip, next_strip(panels, panel),
-                      shape.projected ? zeros : p.gates.data + 2 * padded, shape.projected ? 0 : gates_row, sums,
+                      shape.projected ? zeros : p.gates.data + 2 * p.gate, shape.projected ? 0 : gates_row, sums,
                       width);
     if (shape.projected)
       rnn_forward<T>(p, [](vec<T> v) { return v; });

@@ -170,8 +170,8 @@ HOMINY_SMALL backward_walk<T>::backward_walk(const recurrent_shape& shape, const
       again([&] {
         const bool recomputes = shape.kept_gates > 0 && !shape.keeps_gates();
         const int64_t most = recomputes ? steps_in_block(shape) * shape.batch : 0;
-        const int64_t gates_row = shape.kept_gates * shape.padded;
-        T* const gates = recomputes ? from.take<T>(most * (gates_row + shape.padded)) : kept;
+        const int64_t gates_row = shape.gates_row(shape.kept_gates);
+        T* const gates = recomputes ? from.take<T>(most * (gates_row + shape.padded) + lanes<T>) : kept;
         forward_walk<T> walk(shape, direction, functions, rows, x, false, gates, true, recomputes, from);
         if (recomputes) {
           walk.cells = walk.c && gates ? gates + most * gates_row : nullptr;
@@ -211,9 +211,9 @@ HOMINY_SMALL backward_walk<T>::backward_walk(const recurrent_shape& shape, const
 // Before the first block.
 template <class T>
 HOMINY_SMALL void backward_walk<T>::prepare() {
-  pack_weights<T>(recurrent, describe_matrix(direction.w_hh), true, 1, shape.state, gate_rows);
-  pack_weights<T>(input, describe_matrix(direction.w_ih), true, 1, shape.input, gate_rows);
-  if (projection) pack_weights<T>(projection, describe_matrix(direction.w_hr), true, 1, shape.units, shape.state);
+  pack_weights<T>(recurrent, describe_matrix(direction.w_hh), true, shape.state, gate_rows);
+  pack_weights<T>(input, describe_matrix(direction.w_ih), true, shape.input, gate_rows);
+  if (projection) pack_weights<T>(projection, describe_matrix(direction.w_hr), true, shape.units, shape.state);
   if (peephole) pack_peephole(peephole, shape, direction);
   if (again.computes) again.pack();
   memset(of_input, 0, size_t(sums_bytes));
@@ -280,7 +280,7 @@ template <class T>
 void backward_walk<T>::add_product(int64_t t, int64_t r, int64_t count, int64_t block, T* sums, int fetch) const {
   constexpr int64_t size = sizeof(T);
   const int64_t width = block_width<T>(shape.padded_state, block);
-  const T* const strip = strip_of<T>(recurrent, shape.padded_state, 1, gate_rows, block, 0);
+  const T* const strip = strip_of<T>(recurrent, 1, gate_rows, block);
   const auto add = [&](int64_t from, int64_t row, int64_t k) {
     multiply_strip<T>(count, width, k, reinterpret_cast<const char*>(d + block_of(t, r) * d_row + from), d_row * size,
                       size, strip + row * width, fetch, sums, width, sums, width);
@@ -319,16 +319,16 @@ void backward_walk<T>::take_step(int64_t s, int64_t end, int64_t b0, int64_t b1,
   const int64_t both = minimum_of(active, after);
   const bool lstm = shape.cell == HOMINY_CELL_LSTM, gru = shape.cell == HOMINY_CELL_GRU;
   const bool fast = fast_type<T> && shape.standard;
-  const int64_t kept_row = shape.kept_gates * shape.padded;
+  const int64_t kept_row = shape.gates_row(shape.kept_gates);
 
   const auto panel_of = [&](int64_t r, int64_t count, int64_t first, int64_t width) {
     backward_panel<T> p{};
     p.rows = count;
     p.units = minimum_of(width, shape.units - first);
     p.sums_row = width;
-    p.gate = shape.padded;
+    p.gate = shape.gate_units(first / block_units<T>);
     const int64_t row = rows.first[t] + r - again.gates_first;
-    if (shape.kept_gates > 0) p.gates = {again.gates + row * kept_row + first, kept_row};
+    if (shape.kept_gates > 0) p.gates = {again.gates + row * kept_row + first * shape.kept_gates, kept_row};
     if (lstm) {
       p.cells = {again.cells + row * shape.padded + first, shape.padded};
       p.continuing = again.active(s - 1) - r;
@@ -336,6 +336,7 @@ void backward_walk<T>::take_step(int64_t s, int64_t end, int64_t b0, int64_t b1,
       p.cells_before = cells_before(s, r, first);
       p.c = {c_gradient + r * shape.padded + first, shape.padded};
       if (peephole) p.peephole = peephole + first;
+      p.peephole_row = shape.padded;
     }
     if (gru) p.through = {through + r * shape.padded + first, shape.padded};
     const int64_t in_block = block_of(t, r);
@@ -402,13 +403,13 @@ void backward_walk<T>::take_step(int64_t s, int64_t end, int64_t b0, int64_t b1,
     if (shape.projected) {
       multiply_strip<T>(count, width, shape.state,
                         reinterpret_cast<const char*>(projected + block_of(t, r0) * projected_row),
-                        projected_row * size, size, strip_of<T>(projection, shape.padded, 1, shape.state, block, 0),
+                        projected_row * size, size, strip_of<T>(projection, 1, shape.state, block),
                         next_strip(panels, panel), zeros, 0, sums, width);
       fast ? lstm_backward<T, fast_type<T>>(p, functions) : lstm_backward<T, false>(p, functions);
     } else {
       multiply_strip<T>(count, width, shape.units,
                         reinterpret_cast<const char*>(d + block_of(t, r0) * d_row + 2 * shape.units), d_row * size,
-                        size, strip_of<T>(recurrent, shape.padded, 1, all, block, 0) + 2 * shape.units * width,
+                        size, strip_of<T>(recurrent, 1, all, block) + 2 * shape.units * width,
                         next_strip(panels, panel), zeros, 0, sums, width);
       gru_backward_reset<T>(p, functions);
     }
@@ -458,12 +459,14 @@ HOMINY_SMALL void backward_walk<T>::add_weights() {
   }
   if (gradients.peephole) sum_peepholes();
   if (!gradients.w_hr) return;
-  const int64_t first_row = rows.first[low] - again.gates_first, kept_row = shape.kept_gates * shape.padded;
+  const int64_t first_row = rows.first[low] - again.gates_first, kept_row = shape.gates_row(shape.kept_gates);
   for (int64_t r = 0; r < count; ++r)
     for (int64_t j = 0; j < shape.padded; j += lanes<T>) {
-      const vec<T> o = load(again.gates + (first_row + r) * kept_row + 3 * shape.padded + j);
+      const int64_t block = j / block_units<T>, in_block = j % block_units<T>;
+      const int64_t gate_o = (j - in_block) * shape.kept_gates + 3 * shape.gate_units(block) + in_block;
+      const vec<T> o = load(again.gates + (first_row + r) * kept_row + gate_o);
       const vec<T> c = load(again.cells + (first_row + r) * shape.padded + j);
-      store(middle.at(j / block_units<T>, r) + j % block_units<T>, o * out_function<T, false>(functions, c));
+      store(middle.at(block, r) + in_block, o * out_function<T, false>(functions, c));
     }
   add_outer_products<T>(projected, projected_row, shape.state, middle, of_projection, nullptr);
 }
@@ -483,7 +486,7 @@ void backward_walk<T>::multiply_x(const sequence& out, bool adds) {
     alignas(64) const T zeros[block_units<T>] = {};
     const int64_t first = block * block_units<T>, width = x_rows.width(block), r0 = panels.begin(panel);
     multiply_strip<T>(panels.rows(panel), width, gate_rows, reinterpret_cast<const char*>(d + r0 * d_row), d_row * size,
-                      size, strip_of<T>(input, x_rows.padded, 1, gate_rows, block, 0), true, zeros, 0, sums, width);
+                      size, strip_of<T>(input, 1, gate_rows, block), true, zeros, 0, sums, width);
     int64_t t = low;
     for (int64_t r = 0; r < panels.rows(panel); ++r) {
       const int64_t row = rows.first[low] + r0 + r;

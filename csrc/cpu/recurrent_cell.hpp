@@ -180,18 +180,27 @@ inline void fetch_rows(const T* first, int64_t row, int64_t rows, int64_t units,
 template <class T>
 struct forward_panel {
   int64_t rows, units;  // units of the block that exist
-  int64_t width;        // of the block, whole vectors: gate g's sums of row r at sums + r * sums_row + g * width
+  int64_t width;        // of the block, whole vectors
+  int64_t gate;         // elements from one gate to the next, in sums and gates: vectors of one may reach into the next
   int64_t sums_row;
   T* sums;
   padded_rows<T> gates;  // what the input product left there (gru: n's share); gets results if `keeps`
-  int64_t gate;          // elements from one gate to the next, in gates
   bool keeps;
   padded_rows<T> cells;  // kept c
   padded_rows<T> c;      // lstm's state
   padded_rows<T> h_before, h;
   padded_rows<T> middle;  // what a second product is made from: lstm's h before its projection, gru's r h'
-  const T* peephole;      // i, f, o, `gate` apart
+  const T* peephole;      // i, f, o
+  int64_t peephole_row;
   exact_rows<T> y;
+
+  void keep(int g, int64_t r, int64_t j, vec<T> v) const {
+    T* const to = gates.at(r, j) + g * gate;
+    if (units - j >= lanes<T>)
+      store(to, v);
+    else
+      store_partial(to, v, units - j);
+  }
 
   // What the cell will touch comes nearer while a product is at work.
   void fetch() const {
@@ -225,25 +234,24 @@ void lstm_forward(const forward_panel<T>& p, const cell_functions<T>& f) {
   for_units<T>(p.rows, p.units, [&](int64_t r, int64_t j) {
     T* const sums = p.sums + r * p.sums_row + j;
     const vec<T> before = load(p.c.at(r, j));
-    vec<T> i = load(sums), forget = load(sums + p.width), g = load(sums + 2 * p.width), o = load(sums + 3 * p.width);
+    vec<T> i = load(sums), forget = load(sums + p.gate), g = load(sums + 2 * p.gate), o = load(sums + 3 * p.gate);
     if (peeps) {
       i += load(p.peephole + j) * before;
-      forget += load(p.peephole + p.gate + j) * before;
+      forget += load(p.peephole + p.peephole_row + j) * before;
     }
     i = gate<T, standard>(f, i);
     forget = !standard && f.coupled ? 1 - i : gate<T, standard>(f, forget);
     g = candidate<T, standard>(f, g);
     const vec<T> c = forget * before + i * g;
-    if (peeps) o += load(p.peephole + 2 * p.gate + j) * c;
+    if (peeps) o += load(p.peephole + 2 * p.peephole_row + j) * c;
     o = gate<T, standard>(f, o);
     store(sums, o);
     store(p.c.at(r, j), c);
     if (p.keeps) {
-      T* kept = p.gates.at(r, j);
-      store(kept, i);
-      store(kept + p.gate, forget);
-      store(kept + 2 * p.gate, g);
-      store(kept + 3 * p.gate, o);
+      p.keep(0, r, j, i);
+      p.keep(1, r, j, forget);
+      p.keep(2, r, j, g);
+      p.keep(3, r, j, o);
       store(p.cells.at(r, j), c);
     }
   });
@@ -259,16 +267,16 @@ template <class T, bool standard>
 void gru_forward(const forward_panel<T>& p, const cell_functions<T>& f) {
   for_units<T>(p.rows, p.units, [&](int64_t r, int64_t j) {
     const T* sums = p.sums + r * p.sums_row + j;
-    T* at = p.gates.at(r, j);
-    const vec<T> reset = gate<T, standard>(f, load(sums)), z = gate<T, standard>(f, load(sums + p.width));
-    const vec<T> recurrent = load(sums + 2 * p.width);
+    const T* at = p.gates.at(r, j);
+    const vec<T> reset = gate<T, standard>(f, load(sums)), z = gate<T, standard>(f, load(sums + p.gate));
+    const vec<T> recurrent = load(sums + 2 * p.gate);
     const vec<T> n = candidate<T, standard>(f, load(at + 2 * p.gate) + reset * recurrent);
     const vec<T> h = n + z * (load(p.h_before.at(r, j)) - n);
     if (p.keeps) {
-      store(at, reset);
-      store(at + p.gate, z);
-      store(at + 2 * p.gate, n);
-      store(at + 3 * p.gate, recurrent);
+      p.keep(0, r, j, reset);
+      p.keep(1, r, j, z);
+      p.keep(2, r, j, n);
+      p.keep(3, r, j, recurrent);
     }
     store(p.h.at(r, j), h);
     p.y.put(r, j, h, p.units - j);
@@ -280,20 +288,18 @@ template <class T>
 void gru_forward_reset(const forward_panel<T>& p, const cell_functions<T>& f) {
   for_units<T>(p.rows, p.units, [&](int64_t r, int64_t j) {
     const T* sums = p.sums + r * p.sums_row + j;
-    T* at = p.gates.at(r, j);
     const vec<T> reset = gate<T, false>(f, load(sums));
-    store(at, reset);
-    store(at + p.gate, gate<T, false>(f, load(sums + p.width)));
+    p.keep(0, r, j, reset);
+    p.keep(1, r, j, gate<T, false>(f, load(sums + p.gate)));
     store(p.middle.at(r, j), reset * load(p.h_before.at(r, j)));
   });
 }
 template <class T>
 void gru_forward_candidate(const forward_panel<T>& p, const cell_functions<T>& f) {
   for_units<T>(p.rows, p.units, [&](int64_t r, int64_t j) {
-    T* at = p.gates.at(r, j);
     const vec<T> n = candidate<T, false>(f, load(p.sums + r * p.sums_row + j));
-    const vec<T> h = n + load(at + p.gate) * (load(p.h_before.at(r, j)) - n);
-    if (p.keeps) store(at + 2 * p.gate, n);
+    const vec<T> h = n + load(p.gates.at(r, j) + p.gate) * (load(p.h_before.at(r, j)) - n);
+    if (p.keeps) p.keep(2, r, j, n);
     store(p.h.at(r, j), h);
     p.y.put(r, j, h, p.units - j);
   });
@@ -319,9 +325,10 @@ struct backward_panel {
   int64_t d_gates, d_gate;        // bytes from one to the next
   padded_rows<T> middle;          // gru: r h'
   const T* peephole;
+  int64_t peephole_row;
 
   void fetch(int64_t gate_count) const {
-    if (gates) fetch_rows<0>(gates.data, gates.row, rows, sums_row, gate_count, gate);
+    if (gates) fetch_rows<0>(gates.data, gates.row, rows, gate_count * gate);
     if (c) fetch_rows<1>(c.data, c.row, rows, sums_row);
     if (cells) fetch_rows<0>(cells.data, cells.row, rows, sums_row);
     if (cells) fetch_rows<0>(cells_before.data, cells_before.row, rows, sums_row);
@@ -353,7 +360,7 @@ void lstm_backward(const backward_panel<T>& p, const cell_functions<T>& f) {
     const vec<T> d_o = dh * squashed * slope_of_gate<T, standard>(f, o);
     vec<T> dc = load(p.c.at(r, j)) + dh * o * slope_of_out<T, standard>(f, c, squashed);
     const bool peeps = !standard && p.peephole;
-    if (peeps) dc += d_o * load(p.peephole + 2 * p.gate + j);
+    if (peeps) dc += d_o * load(p.peephole + 2 * p.peephole_row + j);
     const bool coupled = !standard && f.coupled;
     const vec<T> di = dc * (coupled ? g - before : g) * slope_of_gate<T, standard>(f, i);
     const vec<T> df = coupled ? vec<T>{} : dc * before * slope_of_gate<T, standard>(f, forget);
@@ -362,7 +369,7 @@ void lstm_backward(const backward_panel<T>& p, const cell_functions<T>& f) {
     p.put(2, r, j, dc * i * slope_of_candidate<T, standard>(f, g));
     p.put(3, r, j, d_o);
     dc *= forget;
-    if (peeps) dc += di * load(p.peephole + j) + df * load(p.peephole + p.gate + j);
+    if (peeps) dc += di * load(p.peephole + j) + df * load(p.peephole + p.peephole_row + j);
     store(p.c.at(r, j), dc);
   });
 }

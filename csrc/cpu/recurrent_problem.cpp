@@ -65,8 +65,9 @@ HOMINY_SMALL hominy_status read_cell(const hominy_recurrent* cell, const hominy_
                                   check_array(d->peephole, dtype, 2, 3, s.units)};
   for (hominy_status status : checks)
     if (status != HOMINY_OK) return status;
-  s.padded = round_up(s.units, lanes_of(dtype));
-  s.padded_state = round_up(s.state, lanes_of(dtype));
+  s.vector = lanes_of(dtype);
+  s.padded = round_up(s.units, s.vector);
+  s.padded_state = round_up(s.state, s.vector);
   return HOMINY_OK;
 }
 
@@ -154,21 +155,47 @@ HOMINY_SMALL bool list_rows(const recurrent_shape& s, const hominy_tensor* lengt
   return total == s.rows;
 }
 
-template <class T>
-void pack_weights(T* packed, const matrix& w, bool transposed, int64_t gates, int64_t units, int64_t k) {
-  const int64_t padded = round_up(units, lanes<T>), blocks = parts_of(padded, block_units<T>);
-  const int64_t tasks = gates * units * k < 1 << 15 ? 1 : minimum_of<int64_t>(blocks * gates, 16);
+namespace {
+
+// f(i) for i < count, on threads where `elements` are many.
+template <class F>
+void deal_out(int64_t count, int64_t elements, F f) {
+  const int64_t tasks = elements < 1 << 15 ? 1 : minimum_of<int64_t>(count, 16);
   parallel_for(tasks, [&](int64_t task) {
-    const share mine(blocks * gates, tasks, task);
-    for (int64_t i = mine.first; i < mine.first + mine.count; ++i) {
-      const int64_t block = i / gates, gate = i % gates, first = block * block_units<T>;
-      const int64_t width = block_width<T>(padded, block), wanted = minimum_of(width, units - first);
-      T* to = strip_of<T>(packed, padded, gates, k, block, gate);
-      if (transposed)
-        pack_rows<T>(to, width, w.data + first * w.column, w.row, w.column, k, wanted);
-      else
-        pack_rows<T>(to, width, w.data + (gate * units + first) * w.row, w.column, w.row, k, wanted);
+    const share mine(count, tasks, task);
+    for (int64_t i = mine.first; i < mine.first + mine.count; ++i) f(i);
+  });
+}
+
+}  // namespace
+
+template <class T>
+void pack_gates(T* packed, const matrix& w, const recurrent_shape& s, int64_t k) {
+  deal_out(parts_of(s.units, block_units<T>) * s.gates, s.gates * s.units * k, [&](int64_t i) {
+    const int64_t block = i / s.gates, strip = i % s.gates, first = block * block_units<T>;
+    const int64_t of_gate = s.gate_units(block), columns = round_up(of_gate * s.gates, lanes<T>);
+    const int64_t begin = strip * block_units<T>, end = minimum_of(begin + block_units<T>, columns);
+    T* const to = strip_of<T>(packed, s.gates, k, block, strip);
+    for (int64_t column = begin; column < end;) {  // the part of each gate
+      const int64_t gate = minimum_of(column / of_gate, s.gates - 1), unit = column - gate * of_gate;
+      const int64_t next = gate + 1 < s.gates ? minimum_of(end, (gate + 1) * of_gate) : end;
+      const int64_t exist =
+          maximum_of<int64_t>(0, minimum_of(minimum_of(of_gate, s.units - first) - unit, next - column));
+      const char* const from = w.data + (gate * s.units + first + (exist > 0 ? unit : 0)) * w.row;
+      pack_columns<T>(to + column - begin, next - column, end - begin, from, w.column, w.row, k, exist);
+      column = next;
     }
+  });
+}
+
+template <class T>
+void pack_weights(T* packed, const matrix& w, bool transposed, int64_t units, int64_t k) {
+  const int64_t padded = round_up(units, lanes<T>);
+  deal_out(parts_of(padded, block_units<T>), units * k, [&](int64_t block) {
+    const int64_t first = block * block_units<T>, width = block_width<T>(padded, block);
+    const char* const from = w.data + first * (transposed ? w.column : w.row);
+    pack_rows<T>(strip_of<T>(packed, 1, k, block), width, from, transposed ? w.row : w.column,
+                 transposed ? w.column : w.row, k, minimum_of(width, units - first));
   });
 }
 
@@ -183,34 +210,37 @@ HOMINY_SMALL void pack_peephole(T* to, const recurrent_shape& s, const hominy_re
 template <class T>
 HOMINY_SMALL packed_weights<T>::packed_weights(const recurrent_shape& s, const hominy_recurrent_direction& d,
                                                arena& from) {
-  input = from.take<T>(s.gates * s.padded * s.input);
-  recurrent = from.take<T>(s.gates * s.padded * s.state);
+  const int64_t columns = s.gates_row(s.gates);
+  input = from.take<T>(columns * s.input);
+  recurrent = from.take<T>(columns * s.state);
   projection = s.projected ? from.take<T>(s.padded_state * s.units) : nullptr;
-  bias = from.take<T>(s.gates * s.padded);
+  bias = from.take<T>(columns);
   recurrent_bias = s.cell == HOMINY_CELL_GRU ? from.take<T>(s.padded) : nullptr;
   peephole = d.peephole ? from.take<T>(3 * s.padded) : nullptr;
 }
 
 template <class T>
 HOMINY_SMALL void packed_weights<T>::fill(const recurrent_shape& s, const hominy_recurrent_direction& d) {
-  pack_weights<T>(input, describe_matrix(d.w_ih), false, s.gates, s.units, s.input);
-  pack_weights<T>(recurrent, describe_matrix(d.w_hh), false, s.gates, s.units, s.state);
-  if (projection) pack_weights<T>(projection, describe_matrix(d.w_hr), false, 1, s.state, s.units);
+  pack_gates<T>(input, describe_matrix(d.w_ih), s, s.input);
+  pack_gates<T>(recurrent, describe_matrix(d.w_hh), s, s.state);
+  if (projection) pack_weights<T>(projection, describe_matrix(d.w_hr), false, s.state, s.units);
   const matrix b_ih = describe_matrix(d.b_ih), b_hh = describe_matrix(d.b_hh);
   const auto element = [](const matrix& m, int64_t i) { return m.data ? load_scalar<T>(m.data + i * m.column) : T(0); };
+  memset(bias, 0, size_t(s.gates_row(s.gates)) * sizeof(T));
+  if (recurrent_bias) memset(recurrent_bias, 0, size_t(s.padded) * sizeof(T));
   for (int64_t g = 0; g < s.gates; ++g)
-    for (int64_t j = 0; j < s.padded; ++j) {
-      const int64_t i = g * s.units + j;
-      const bool exists = j < s.units, apart = recurrent_bias && g == 2 && !s.reset_before;
-      const T of_input = exists ? element(b_ih, i) : T(0), of_state = exists ? element(b_hh, i) : T(0);
-      bias[g * s.padded + j] = apart ? of_input : of_input + of_state;
-      if (recurrent_bias && g == 2) recurrent_bias[j] = apart ? of_state : T(0);
+    for (int64_t j = 0; j < s.units; ++j) {
+      const int64_t block = j / block_units<T>, first = block * block_units<T>;
+      const bool apart = recurrent_bias && g == 2 && !s.reset_before;
+      const T of_input = element(b_ih, g * s.units + j), of_state = element(b_hh, g * s.units + j);
+      bias[first * s.gates + g * s.gate_units(block) + j - first] = apart ? of_input : of_input + of_state;
+      if (apart) recurrent_bias[j] = of_state;
     }
   if (peephole) pack_peephole(peephole, s, d);
 }
 
-template void pack_weights(float*, const matrix&, bool, int64_t, int64_t, int64_t);
-template void pack_weights(double*, const matrix&, bool, int64_t, int64_t, int64_t);
+template void pack_weights(float*, const matrix&, bool, int64_t, int64_t);
+template void pack_weights(double*, const matrix&, bool, int64_t, int64_t);
 template void pack_peephole(float*, const recurrent_shape&, const hominy_recurrent_direction&);
 template void pack_peephole(double*, const recurrent_shape&, const hominy_recurrent_direction&);
 template struct packed_weights<float>;

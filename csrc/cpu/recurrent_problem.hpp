@@ -30,6 +30,7 @@ struct recurrent_shape {
   int64_t gates;                 // G: of the weights
   int64_t kept_gates;            // that the forward leaves for backward
   int64_t input, units, state;   // I, H, P
+  int64_t vector;                // elements of a vector
   int64_t padded, padded_state;  // H and P in whole vectors
   bool projected, reset_before, standard;
   int64_t steps, batch, rows;  // up to the longest length, B, N: rows of all steps
@@ -40,10 +41,24 @@ struct recurrent_shape {
   bool keeps_gates() const { return kept_gates > 0 && keep_every == 1; }
   bool keeps_checkpoints() const { return cell == HOMINY_CELL_LSTM && keep_every > 1; }
   bool two_stages() const { return projected || reset_before; }
+
+  // Gates of a row: blocks of two vectors of units, in a block gate after gate. The last block has just the units that
+  // are left, so that a product's vectors run across its gates and the end of the row alone is padded: 600 sums of H =
+  // 150 are 608, not 640. With the reset before the product gates are multiplied apart, and each is padded.
+  int64_t block_units() const { return 2 * vector; }
+  int64_t gate_units(int64_t block) const {
+    const int64_t left = units - block * block_units();
+    return minimum_of(block_units(), reset_before ? round_up(left, vector) : left);
+  }
+  int64_t gates_row(int64_t count) const {
+    const int64_t last = (units - 1) / block_units();
+    return last * block_units() * count + round_up(gate_units(last) * count, vector);
+  }
+
   int64_t checkpoints() const { return steps > 0 ? (steps - 1) / keep_every : 0; }
-  // Elements of `kept` a direction.
+  // Elements of `kept` a direction. A vector more: the last of a row's last gate reaches past its end.
   int64_t kept() const {
-    if (keeps_gates()) return rows * padded * (kept_gates + (cell == HOMINY_CELL_LSTM));
+    if (keeps_gates()) return rows * (gates_row(kept_gates) + (cell == HOMINY_CELL_LSTM ? padded : 0)) + vector;
     return keeps_checkpoints() ? checkpoints() * batch * padded : 0;
   }
 };
@@ -125,15 +140,15 @@ constexpr int64_t block_units = 2 * lanes<T>;  // of one tile's width
 template <class T>
 constexpr int64_t tile_depth = 2048 / sizeof(T);  // of k: a panel of rows stays in the first-level cache
 
-// Columns in blocks of two vectors (the last may have one), and in a block gate after gate: for each of them k rows of
-// as many elements as the block has units.
+// Columns in blocks, each of them strips of two vectors (the last of one, perhaps): k rows of as many elements as the
+// strip is wide. The columns of a block are the gates' as gates_row has them; of a single gate a block is one strip.
 template <class T>
 inline int64_t block_width(int64_t padded, int64_t block) {
   return minimum_of(block_units<T>, padded - block * block_units<T>);
 }
 template <class T>
-inline T* strip_of(T* packed, int64_t padded, int64_t gates, int64_t k, int64_t block, int64_t gate) {
-  return packed + (block * block_units<T> * gates + gate * block_width<T>(padded, block)) * k;
+inline T* strip_of(T* packed, int64_t gates, int64_t k, int64_t block, int64_t strip = 0) {
+  return packed + (block * gates + strip) * block_units<T> * k;
 }
 
 // The first of several panels asks for the strip that comes next (1: the following, -1: the one before); a single one
@@ -162,9 +177,11 @@ inline void multiply_strip(int64_t rows, int64_t width, int64_t k, const char* a
   } while (done < k);
 }
 
-// packed <- w (gates * units, k), as above; `transposed`: w is (k, units).
+// packed <- w (gates * units, k), as above; of one gate, w may be (k, units).
 template <class T>
-void pack_weights(T* packed, const matrix& w, bool transposed, int64_t gates, int64_t units, int64_t k);
+void pack_gates(T* packed, const matrix& w, const recurrent_shape& s, int64_t k);
+template <class T>
+void pack_weights(T* packed, const matrix& w, bool transposed, int64_t units, int64_t k);
 template <class T>
 void pack_peephole(T* to, const recurrent_shape& s, const hominy_recurrent_direction& d);
 
@@ -172,7 +189,7 @@ void pack_peephole(T* to, const recurrent_shape& s, const hominy_recurrent_direc
 template <class T>
 struct packed_weights {
   T *input, *recurrent, *projection;
-  T* bias;            // (gates, padded): both, added; gru: b_hh's share of n is apart
+  T* bias;            // a row of gates: both, added; gru: b_hh's share of n is apart
   T* recurrent_bias;  // gru: (padded)
   T* peephole;        // (3, padded), or nullptr
 

@@ -53,7 +53,8 @@ struct forward_walk {
   T* gathered;  // x of a chunk, where its rows do not lie one after another
   // Gates of all steps if they are kept, else of a chunk: what the input product leaves, overwritten by results.
   T* gates;
-  int64_t gates_row, gates_first;  // number of the row that `gates` begins with
+  int64_t slots, gates_row;  // gates of a row, kept or not yet; its elements
+  int64_t gates_first;       // number of the row that `gates` begins with
   bool keeps;
   T* cells;        // kept c, rows as gates
   T* checkpoints;  // kept c of every keep_every-th step

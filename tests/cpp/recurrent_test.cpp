@@ -474,7 +474,7 @@ void recurrent_values(const level& here, int32_t dtype) {
     c.steps = one_of({1, 2, 3, 6});
     c.batch = one_of({1, 2, 3, 9, 15});
     c.input = one_of({0, 1, 3, lanes + 1});
-    c.units = one_of({1, 3, lanes - 1, lanes, 2 * lanes + 1, 3 * lanes});
+    c.units = one_of({1, 3, lanes - 1, lanes, lanes + 6, 2 * lanes + 1, 3 * lanes});
     c.directions = random.below(3) == 0 ? 2 : 1;
     c.biases = random.below(4) != 0;
     c.states = random.below(3) != 0;
