@@ -41,10 +41,6 @@ way choose(const conv_shape& shape, const conv_images& a, const conv_images& b, 
   return choose<T>(shape, a, b, store.residual.data ? store.residual : b);
 }
 
-template <int n>
-struct constant {
-  static constexpr int value = n;
-};
 // f(constant<kernel>, constant<stride>)
 template <class F>
 void with_geometry(const conv_shape& shape, F f) {

@@ -17,6 +17,7 @@
 #include "dimensions.hpp"
 #include "lane_access.hpp"
 #include "parallel_for.hpp"
+#include "vector_math.hpp"
 
 namespace hominy::HOMINY_LEVEL {
 namespace {
@@ -333,34 +334,58 @@ inline int64_t rows_of_tile(int64_t left) {
     if (rows <= left) return rows;
 }
 
+// Where results go: rows of `length` elements, at least a vector, of every channel; in the packed planes `pitch` apart.
+struct result_rows {
+  char* first;
+  int64_t channel, row;  // bytes from one to the next
+  int64_t rows, length;
+};
+
 template <class T, int rows, int vectors>
-inline void correlate_tile(int64_t k, const int64_t* offsets, const T* packed, const T* weights, const T* bias, T* out,
-                           int64_t out_stride) {
+inline void correlate_tile(int64_t k, const int64_t* offsets, const T* const (&from)[vectors], const T* weights,
+                           const T* bias, T least, char* const (&to)[vectors], int64_t channel) {
   vec<T> sum[rows][vectors];
+#pragma GCC unroll 8
   for (int i = 0; i < rows; ++i)
+#pragma GCC unroll 8
     for (int j = 0; j < vectors; ++j) sum[i][j] = broadcast(bias[i]);
   for (int64_t p = 0; p < k; ++p, weights += rows) {
     vec<T> x[vectors];
 #pragma GCC unroll 8
-    for (int j = 0; j < vectors; ++j) x[j] = load(packed + offsets[p] + j * lanes<T>);
+    for (int j = 0; j < vectors; ++j) x[j] = load(from[j] + offsets[p]);
 #pragma GCC unroll 8
     for (int i = 0; i < rows; ++i)
 #pragma GCC unroll 8
       for (int j = 0; j < vectors; ++j) sum[i][j] += weights[i] * x[j];
   }
+#pragma GCC unroll 8
   for (int i = 0; i < rows; ++i)
-    for (int j = 0; j < vectors; ++j) store(out + i * out_stride + j * lanes<T>, sum[i][j]);
+#pragma GCC unroll 8
+    for (int j = 0; j < vectors; ++j) store((T*)(to[j] + i * channel), at_least<T>(sum[i][j], broadcast(least)));
 }
 
+// Vector by vector; the last of a row overlaps the one before it.
 template <class T, int rows>
-void correlate_rows(int64_t k, const int64_t* offsets, const T* packed, const T* weights, const T* bias, T* out,
-                    int64_t width, int64_t out_stride) {
+void correlate_rows(int64_t k, const int64_t* offsets, const T* packed, int64_t pitch, const T* weights, const T* bias,
+                    T least, const result_rows& out) {
   constexpr int vectors = vectors_beside(rows);
-  int64_t q = 0;
-  for (; q + vectors * lanes<T> <= width; q += vectors * lanes<T>)
-    correlate_tile<T, rows, vectors>(k, offsets, packed + q, weights, bias, out + q, out_stride);
-  for (; q < width; q += lanes<T>)
-    correlate_tile<T, rows, 1>(k, offsets, packed + q, weights, bias, out + q, out_stride);
+  int64_t row = 0, column = 0;
+  const auto tile = [&](auto number) {
+    constexpr int count = decltype(number)::value;
+    const T* from[count];
+    char* to[count];
+    for (int j = 0; j < count; ++j) {
+      const int64_t x = minimum_of(column, out.length - lanes<T>);
+      from[j] = packed + row * pitch + x;
+      to[j] = out.first + row * out.row + x * int64_t(sizeof(T));
+      column += lanes<T>;
+      if (column >= out.length) column = 0, ++row;
+    }
+    correlate_tile<T, rows, count>(k, offsets, from, weights, bias, least, to, out.channel);
+  };
+  int64_t left = out.rows * divide_up(out.length, lanes<T>);
+  for (; left >= vectors; left -= vectors) tile(constant<vectors>{});
+  for (; left > 0; --left) tile(constant<1>{});
 }
 
 // Calls f(tap in depth, in height, in width) for the taps of one comb of targets.
@@ -415,6 +440,7 @@ arranged<T> arrange(const plan<T>& p, const conv_weights& weights, const conv_st
   fill_offsets(p, a.offsets);
   const int64_t groups = p.shape.groups, elements = groups * p.out * p.taps();
   const int64_t tasks = minimum_of(groups, maximum_of<int64_t>(1, elements / 8192));
+  const int64_t row = backward ? weights.in : weights.out;
   parallel_for(tasks, [&](int64_t task) {
     const share mine(groups, tasks, task);
     for (int64_t g = mine.first; g < mine.first + mine.count; ++g) {
@@ -424,10 +450,10 @@ arranged<T> arrange(const plan<T>& p, const conv_weights& weights, const conv_st
           const int64_t rows = rows_of_tile(p.out - o);
           for (int64_t c = 0; c < p.in; ++c)
             for_taps(p, z_comb, y_comb, x_comb, [&](int64_t i, int64_t j, int64_t k) {
-              const char* from = weights.data + i * weights.space[0] + j * weights.space[1] + k * weights.space[2];
-              for (int64_t r = 0; r < rows; ++r)
-                *to++ = load_scalar<T>(from + (backward ? (g * p.in + c) * weights.out + (o + r) * weights.in
-                                                        : (g * p.out + o + r) * weights.out + c * weights.in));
+              const char* from = weights.data + (backward ? g * p.in + c : g * p.out + o) * weights.out +
+                                 (backward ? o : c) * weights.in + i * weights.space[0] + j * weights.space[1] +
+                                 k * weights.space[2];
+              for (int64_t r = 0; r < rows; ++r, from += row) *to++ = load_scalar<T>(from);
             });
           o += rows;
         }
@@ -442,17 +468,16 @@ arranged<T> arrange(const plan<T>& p, const conv_weights& weights, const conv_st
 // One comb of targets of one item: `before` taps a channel belong to the combs before it.
 template <class T>
 void correlate(const plan<T>& p, const arranged<T>& a, const item& it, int64_t before, int64_t taps, const T* packed,
-               T* results) {
+               T least, const result_rows& results) {
   const int64_t k = p.in * taps, group_stride = p.in * p.depth * p.slice;
-  const int64_t width = divide_up((it.rows - 1) * p.pitch + p.x.count, lanes<T>) * lanes<T>;
   const int64_t* const offsets = a.offsets + p.in * before;
+  result_rows to = results;
   for (int64_t g = 0; g < it.groups; ++g) {
     const T* weights = a.weights + ((it.group + g) * volume(p.shape.kernel) + before) * p.in * p.out;
     for (int64_t o = 0; o < p.out;) {
       const int64_t rows = rows_of_tile(p.out - o);
       const T *const bias = a.bias + (it.group + g) * p.out + o, *const x = packed + g * group_stride;
-      T* const out = results + (g * p.out + o) * p.width;
-      const auto run = [&](auto f) { f(k, offsets, x, weights, bias, out, width, p.width); };
+      const auto run = [&](auto f) { f(k, offsets, x, p.pitch, weights, bias, least, to); };
       if (rows == 1)
         run(correlate_rows<T, 1>);
       else if (rows == 2)
@@ -463,14 +488,28 @@ void correlate(const plan<T>& p, const arranged<T>& a, const item& it, int64_t b
         run(correlate_rows<T, most_rows>);
       weights += rows * k;
       o += rows;
+      to.first += rows * to.channel;
     }
   }
+}
+
+// Whether results are stored where they belong, and not by way of planes.
+template <class T>
+bool stores_rows(const plan<T>& p, const conv_store& store, const conv_images& target) {
+  const bool every = p.y.target_combs == 1 && p.x.target_combs == 1;  // the only comb: every row, every column
+  const bool plain = !store.residual.data &&
+                     (store.activation == HOMINY_ACTIVATION_NONE || store.activation == HOMINY_ACTIVATION_RELU);
+  // Vectors do not run across rows then: more of them.
+  const int64_t vectors = divide_up(p.x.count, lanes<T>) * lanes<T>;
+  return every && plain && target.space[2] == sizeof(T) && p.x.count >= lanes<T> && vectors * 8 <= p.pitch * 9;
 }
 
 template <class T>
 void correlate_images(const plan<T>& p, const conv_images& source, const conv_weights& weights, const conv_store& store,
                       const conv_images& target, char* scratch) {
   const arranged<T> a = arrange(p, weights, store, scratch);
+  const bool direct = stores_rows(p, store, target);
+  const T none = -T(__builtin_inf());
   parallel_for(p.tasks, [&](int64_t task) {
     T* const packed = reinterpret_cast<T*>(a.rest + task * (p.packed_bytes() + p.result_bytes()));
     T* const results = reinterpret_cast<T*>(a.rest + task * (p.packed_bytes() + p.result_bytes()) + p.packed_bytes());
@@ -485,7 +524,15 @@ void correlate_images(const plan<T>& p, const conv_images& source, const conv_we
         for (int64_t x = 0; x < p.x.target_combs; ++x) {
           const int64_t taps = p.z.taps(z_comb) * p.y.taps(y) * p.x.taps(x);
           const comb row = p.y.targets(y), column = p.x.targets(x);
-          correlate(p, a, it, before, taps, packed, results);
+          if (direct) {
+            correlate(p, a, it, before, taps, packed, store.activation == HOMINY_ACTIVATION_RELU ? T(0) : none,
+                      {address(target, it.n, it.group * p.out, it.z, it.row, 0), target.channel, target.space[1],
+                       it.rows, p.x.count});
+            continue;
+          }
+          const int64_t width = divide_up((it.rows - 1) * p.pitch + p.x.count, lanes<T>) * lanes<T>;
+          correlate(p, a, it, before, taps, packed, none,
+                    {reinterpret_cast<char*>(results), p.width * int64_t(sizeof(T)), 0, 1, width});
           before += taps;
           if (store.residual.data) transfer_targets<T, transfer::add>(p, store.residual, it, row, column, results);
           activate<T>(store.activation, reinterpret_cast<char*>(results), p.width * int64_t(sizeof(T)),

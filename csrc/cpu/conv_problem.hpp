@@ -13,6 +13,12 @@
 
 namespace hominy::HOMINY_LEVEL {
 
+// A number as a type.
+template <int n>
+struct constant {
+  static constexpr int value = n;
+};
+
 struct conv_shape {
   int64_t batch, groups;
   int64_t in_channels, out_channels;                                     // C and O: of one group
