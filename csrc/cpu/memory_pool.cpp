@@ -1,10 +1,11 @@
 // One list of free blocks a size class, under one mutex. A header of 64 bytes lies before each block, so that neither the
-// lists nor the sizes need memory of their own. System calls are made outside the lock.
+// lists nor the sizes need memory of their own.
 //
-// Small blocks are malloc's and keep their size. Large ones are pieces of mappings: the smallest free block that is large
-// enough is cut to the size asked for, and a released one is joined with its free neighbours. Layers of a network
-// differ in size, and what one has left serves the next in parts: MobileNetV2's prediction at batch 8, with 84 MB in
-// use at its peak, keeps 127 MB that way, and kept 171 MB in blocks of fixed sizes.
+// Small blocks are malloc's and keep their size. Large ones are pieces of one range of addresses that grows at its end:
+// the smallest free block that is large enough is cut to the size asked for, a released one is joined with its free
+// neighbours, and where none is large enough a free one at the end is extended. Layers of a network differ in size, and
+// what one has left serves the next in parts: MobileNetV2's prediction at batch 8, of which 84 MB are in use at the
+// peak, holds 96 MB that way; 127 MB where every miss is a mapping of its own, 171 MB in blocks of fixed sizes.
 #include "memory_pool.hpp"
 
 #include <errno.h>
@@ -57,10 +58,10 @@ int class_within_bytes(int64_t bytes) {
 // ---- Blocks of the operating system ---------------------------------------------------------------------------------
 
 struct alignas(cache_line) header {
-  int64_t bytes;                                // of the block; in mappings, whole pages
-  void* memory = nullptr;                       // what malloc gave; none in mappings
+  int64_t bytes;                                // of the block; of a large one whole pages
+  void* memory = nullptr;                       // what malloc gave; nothing for a large one
   header *next = nullptr, *previous = nullptr;  // in the list of free blocks
-  header *before = nullptr, *after = nullptr;   // the neighbours in the same mapping
+  header *before = nullptr, *after = nullptr;   // a large one's neighbours
   bool is_free = false;
 };
 static_assert(sizeof(header) == cache_line);
@@ -82,64 +83,66 @@ int64_t page_bytes() {
   return bytes;
 }
 
+int64_t physical_bytes() {
+#if defined(_SC_PHYS_PAGES)
+  if (const int64_t pages = sysconf(_SC_PHYS_PAGES); pages > 0) return pages * page_bytes();
+#endif
+  return int64_t(8) << 30;
+}
+
 // The bytes of a block that holds `bytes`.
 int64_t block_bytes(int64_t bytes) {
   const int64_t rounded = bytes_of_class(class_of_bytes(bytes)), page = page_bytes();
   return rounded < large_from ? rounded : (bytes + page - 1) / page * page;
 }
 
-// Aligned to a huge page, so that the first touch of 2 MiB is one page fault instead of 512. The page before the block
-// is mapped too, for its header.
-header* map_block(int64_t bytes) {
-  const int64_t page = page_bytes(), reserved = page + huge_page + bytes;
-  void* mapping = mmap(nullptr, size_t(reserved), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (mapping == MAP_FAILED) return nullptr;
-  char* const start = static_cast<char*>(mapping);
-  char* const block = align_up(start + page, huge_page);
-  const int64_t before = block - page - start, after = start + reserved - (block + bytes);
-  if (before > 0) munmap(start, size_t(before));
-  if (after > 0) munmap(block + bytes, size_t(after));
+// Reserved addresses, of which those below `end` may be used; pages that nobody has touched have no memory yet. Aligned
+// to huge pages, so that the first touch of 2 MiB is one page fault instead of 512.
+struct address_range {
+  char *end = nullptr, *limit = nullptr;
+  header* last = nullptr;  // the block before `end`, if it is still there
+
+  bool has(int64_t bytes) const { return bytes <= limit - end; }
+  bool open(int64_t bytes) {
+    if (mprotect(end, size_t(bytes), PROT_READ | PROT_WRITE) != 0) return false;
+    end += bytes;
+    return true;
+  }
+  // Another range, of as many addresses as there is memory; what is left of this one is given up.
+  bool reserve(int64_t bytes) { return map(std::max(bytes, physical_bytes())) || map(bytes); }
+
+ private:
+  bool map(int64_t bytes) {
+    const int64_t all = bytes + huge_page;
+    void* const mapping = mmap(nullptr, size_t(all), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (mapping == MAP_FAILED) return false;
+    if (limit > end) munmap(end, size_t(limit - end));
+    end = align_up(mapping, huge_page);
+    limit = end + bytes;
+    last = nullptr;
 #if defined(MADV_HUGEPAGE)
-  madvise(block, size_t(bytes), MADV_HUGEPAGE);
+    madvise(end, size_t(bytes), MADV_HUGEPAGE);
 #endif
-  return new (header_of(block)) header{bytes};
-}
+    return true;
+  }
+};
 
-// Cuts a large block to `bytes`, whole pages. The rest, a large block of its own after the page that holds its header,
-// or nullptr where it would be small: then it stays.
-header* cut(header* h, int64_t bytes) {
-  const int64_t page = page_bytes(), rest = h->bytes - bytes - page;
-  if (rest < large_from) return nullptr;
-  header* const after = new (header_of(block_of(h) + bytes + page)) header{rest};
-  after->before = h;
-  after->after = h->after;
-  if (after->after) after->after->before = after;
-  h->after = after;
-  h->bytes = bytes;
-  return after;
-}
-
-// Adds to a large block the one after it.
-void join(header* h) {
-  header* const joined = h->after;
-  h->bytes += page_bytes() + joined->bytes;
-  h->after = joined->after;
-  if (h->after) h->after->before = h;
-}
 #else  // every block is small
 constexpr int64_t large_from = INT64_MAX / 2;
 int64_t page_bytes() { return 1; }
+int64_t physical_bytes() { return int64_t(8) << 30; }
 int64_t block_bytes(int64_t bytes) { return bytes_of_class(class_of_bytes(bytes)); }
-header* cut(header*, int64_t) { return nullptr; }
-void join(header*) {}
+struct address_range {
+  char* end = nullptr;
+  header* last = nullptr;
+  bool has(int64_t) const { return false; }
+  bool open(int64_t) { return false; }
+  bool reserve(int64_t) { return false; }
+};
 #endif
 
-// `bytes`: of block_bytes.
-header* system_allocate(int64_t bytes) {
-#if HOMINY_HAS_MMAP
-  if (bytes >= large_from) return map_block(bytes);
-#endif
-  void* memory = malloc(size_t(bytes + 2 * cache_line));
+header* small_block(int64_t bytes) {
+  void* const memory = malloc(size_t(bytes + 2 * cache_line));
   return memory ? new (align_up(memory, cache_line)) header{bytes, memory} : nullptr;
 }
 
@@ -170,12 +173,7 @@ int64_t default_bound() {
     const long long value = strtoll(asked, &end, 10);
     if (end != asked && *end == 0 && errno == 0 && value >= 0) return value;
   }
-  int64_t bound = int64_t(1) << 30;
-#if HOMINY_HAS_MMAP && defined(_SC_PHYS_PAGES)
-  const int64_t pages = sysconf(_SC_PHYS_PAGES);
-  if (pages > 0) bound = std::min(bound, pages / 8 * page_bytes());
-#endif
-  return bound;
+  return std::min(int64_t(1) << 30, physical_bytes() / 8);
 }
 
 struct pool {
@@ -183,6 +181,7 @@ struct pool {
   header* free_blocks[class_count] = {};  // last released first
   int64_t last_use[class_count] = {};     // `clock` at the last release into the class
   int64_t clock = 0;
+  address_range range;
   pool_statistics statistics = {};
 
   pool() { statistics.bound_bytes = -1; }  // not asked for yet
@@ -212,6 +211,30 @@ struct pool {
     statistics.free_bytes -= h->bytes;
   }
 
+  // Cuts a large block to `bytes`, whole pages. The rest, a large block of its own after the page that holds its header,
+  // or nullptr where it would be small: then it stays.
+  header* cut(header* h, int64_t bytes) {
+    const int64_t page = page_bytes(), rest = h->bytes - bytes - page;
+    if (rest < large_from) return nullptr;
+    header* const after = new (header_of(block_of(h) + bytes + page)) header{rest};
+    after->before = h;
+    after->after = h->after;
+    if (h->after) h->after->before = after;
+    if (range.last == h) range.last = after;
+    h->after = after;
+    h->bytes = bytes;
+    return after;
+  }
+
+  // Adds to a large block the one after it.
+  void join(header* h) {
+    header* const joined = h->after;
+    h->bytes += page_bytes() + joined->bytes;
+    h->after = joined->after;
+    if (h->after) h->after->before = h;
+    if (range.last == joined) range.last = h;
+  }
+
   // A free block for `bytes`, of block_bytes; nullptr if there is none.
   header* take(int64_t bytes) {
     header* best = nullptr;
@@ -229,6 +252,29 @@ struct pool {
     return best;
   }
 
+  // A large block at the end of all others, of the last one if that is free; nullptr if there is no memory.
+  header* grow(int64_t bytes) {
+    const int64_t page = page_bytes();
+    bool extends = range.last && range.last->is_free;
+    int64_t more = extends ? bytes - range.last->bytes : page + bytes;
+    if (!range.has(more)) {
+      if (!range.reserve(page + bytes)) return nullptr;
+      extends = false;
+      more = page + bytes;
+    }
+    char* const end = range.end;
+    if (!range.open(more)) return nullptr;
+    if (extends) {
+      remove(range.last);
+      range.last->bytes = bytes;
+      return range.last;
+    }
+    header* const h = new (header_of(end + page)) header{bytes};
+    h->before = range.last;
+    if (h->before) h->before->after = h;
+    return range.last = h;
+  }
+
   // Adds a block to the free ones, joined with those beside it.
   void put(header* h) {
     if (h->after && h->after->is_free) {
@@ -244,9 +290,10 @@ struct pool {
   }
 
   // Adds a block that is not free to `list`, of those that the system takes back.
-  static void give_back(header* h, header*& list) {
+  void give_back(header* h, header*& list) {
     if (h->before) h->before->after = nullptr;
     if (h->after) h->after->before = nullptr;
+    if (range.last == h) range.last = nullptr;
     h->next = list;
     list = h;
   }
@@ -297,10 +344,15 @@ void* pool_allocate(int64_t bytes) {
     statistics.in_use_bytes += bytes;
     statistics.peak_bytes = std::max(statistics.peak_bytes, statistics.in_use_bytes);
   }
-  if (!h) h = system_allocate(bytes);
+  const auto fresh = [&] {
+    if (bytes < large_from) return small_block(bytes);
+    std::lock_guard<std::mutex> lock(blocks.mutex);
+    return blocks.grow(bytes);
+  };
+  if (!h) h = fresh();
   if (!h) {  // memory that free blocks hold may be what is missing
     pool_empty();
-    h = system_allocate(bytes);
+    h = fresh();
   }
   if (h) return block_of(h);
   std::lock_guard<std::mutex> lock(blocks.mutex);
@@ -318,7 +370,7 @@ void pool_release(void* block) {
     // Joined with two neighbours, a large block has the pages of two headers besides.
     const int64_t room = released->bytes + (released->bytes < large_from ? 0 : 2 * page_bytes());
     if (room > blocks.bound()) {
-      pool::give_back(released, evicted);
+      blocks.give_back(released, evicted);
     } else {
       evicted = blocks.evict(room);
       blocks.put(released);
@@ -334,7 +386,7 @@ void pool_empty() {
     for (header*& first : blocks.free_blocks)
       while (header* h = first) {
         blocks.remove(h);
-        pool::give_back(h, evicted);
+        blocks.give_back(h, evicted);
       }
   }
   system_free_list(evicted);

@@ -29,10 +29,6 @@ void blocks() {
     const int64_t given = hominy::pool_get_statistics().in_use_bytes - in_use;
     const auto address = reinterpret_cast<uintptr_t>(block);
     check(block && address % 64 == 0, "a block of %lld bytes is 64-byte aligned", (long long)size);
-#if defined(__unix__)
-    if (size >= 2 * mebibyte)  // fresh: pieces of others are not
-      check(address % (2 * mebibyte) == 0, "a block of %lld bytes has huge pages", (long long)size);
-#endif
     check(given >= size && (size < 512 ? given <= size + 64 : given * 8 <= size * 9), "%lld bytes take %lld",
           (long long)size, (long long)given);
     if (size > 0) block[0] = block[size - 1] = 1;  // both ends are ours
@@ -65,10 +61,17 @@ void pieces(const options& settings) {
   check(misses() == 1, "a free block serves three that fit into it");
   hominy::pool_release(hominy::pool_allocate(mebibyte / 2));
   check(misses() == 2, "a small block is none of its pieces");
+  hominy::pool_release(parts[2]);
+  hominy::pool_release(hominy::pool_allocate(64 * mebibyte));  // extends what is free at the end
+  check(misses() == 3 && hominy::pool_get_statistics().free_bytes - before.free_bytes < 66 * mebibyte,
+        "a free block at the end is extended");
+  parts[2] = hominy::pool_allocate(10 * mebibyte);
   for (int order : {1, 0, 2}) hominy::pool_release(parts[order]);
   void* const again = hominy::pool_allocate(32 * mebibyte);
-  check(again == whole && misses() == 2, "released pieces are joined");
+  check(again == whole && misses() == 3, "released pieces are joined");
   hominy::pool_release(again);
+  hominy::pool_empty();
+  hominy::pool_release(hominy::pool_allocate(32 * mebibyte));
   void* const nearly = hominy::pool_allocate(32 * mebibyte - mebibyte / 2);
   check(hominy::pool_get_statistics().in_use_bytes - before.in_use_bytes == 32 * mebibyte,
         "a rest too small to serve stays with its block");
