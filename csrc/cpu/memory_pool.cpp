@@ -104,7 +104,10 @@ struct address_range {
 
   bool has(int64_t bytes) const { return bytes <= limit - end; }
   bool open(int64_t bytes) {
-    if (mprotect(end, size_t(bytes), PROT_READ | PROT_WRITE) != 0) return false;
+    if (mprotect(end, size_t(bytes), PROT_READ | PROT_WRITE) != 0) {
+      close();  // perhaps absurdly large, for the sake of this block
+      return false;
+    }
     end += bytes;
     return true;
   }
@@ -114,16 +117,21 @@ struct address_range {
  private:
   bool map(int64_t bytes) {
     const int64_t all = bytes + huge_page;
-    void* const mapping = mmap(nullptr, size_t(all), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    // Not MAP_NORESERVE: with it the system would not refuse, in `open`, what is more than there is.
+    void* const mapping = mmap(nullptr, size_t(all), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (mapping == MAP_FAILED) return false;
-    if (limit > end) munmap(end, size_t(limit - end));
+    close();
     end = align_up(mapping, huge_page);
     limit = end + bytes;
-    last = nullptr;
 #if defined(MADV_HUGEPAGE)
     madvise(end, size_t(bytes), MADV_HUGEPAGE);
 #endif
     return true;
+  }
+  void close() {
+    if (limit > end) munmap(end, size_t(limit - end));
+    limit = end;
+    last = nullptr;
   }
 };
 
