@@ -16,12 +16,16 @@
 namespace hominy::HOMINY_LEVEL {
 namespace {
 
-constexpr int64_t block_rows = 512;  // of a block of steps: its d stays in a near cache for the products that read it
 constexpr int64_t added_rows = 256;  // whose contributions to a weight are summed apart
+// A block of steps: its d stays in a near cache for the products that read it, unless so few rows are in it that adding
+// to the weights' gradients would take as long.
+constexpr int64_t block_bytes = 1 << 20, least_rows = added_rows, most_rows = 512;
 
 HOMINY_SMALL int64_t steps_in_block(const recurrent_shape& s) {
   if (s.keep_every > 1) return minimum_of(s.keep_every, maximum_of<int64_t>(s.steps, 1));
-  const int64_t most = maximum_of<int64_t>(1, block_rows / maximum_of<int64_t>(s.batch, 1));
+  const int64_t row = s.gates * s.units * (vector_bytes / s.vector);
+  const int64_t rows = maximum_of(least_rows, minimum_of(most_rows, block_bytes / row));
+  const int64_t most = maximum_of<int64_t>(1, rows / maximum_of<int64_t>(s.batch, 1));
   return parts_of(maximum_of<int64_t>(s.steps, 1), parts_of(maximum_of<int64_t>(s.steps, 1), most));
 }
 
