@@ -205,7 +205,8 @@ def run(arguments: argparse.Namespace) -> int:
         lines: list[Line] = []
         for threads in map(int, arguments.threads.split(",")):
             with limit_threads(threads):
-                peak, _ = fma_peak(threads)
+                # One core's times their number: virtual CPUs may share a core just while the peak is measured.
+                peak = max(fma_peak(threads)[0], threads * fma_peak(1)[0])
                 for cell in cells:
                     for work in works:
                         line, times = measure(cell, work, threads, name == "both", arguments.rounds, peak)
