@@ -92,8 +92,8 @@ int64_t physical_bytes() {
 
 // The bytes of a block that holds `bytes`.
 int64_t block_bytes(int64_t bytes) {
-  const int64_t rounded = bytes_of_class(class_of_bytes(bytes)), page = page_bytes();
-  return rounded < large_from ? rounded : (bytes + page - 1) / page * page;
+  const int64_t page = page_bytes();
+  return bytes < large_from ? bytes_of_class(class_of_bytes(bytes)) : (bytes + page - 1) / page * page;
 }
 
 // Reserved addresses, of which those below `end` may be used; pages that nobody has touched have no memory yet. Aligned
