@@ -646,31 +646,24 @@ void run_product(const sampled_product& given, const char* packed, char* scratch
   }
   const panel_list panels(x.channels);
   const int64_t channel_units = how.across ? panels.count : parts_of(x.channels, strip_width<T>);
-  const int64_t workers = minimum_of(how.tasks, minimum_of<int64_t>(num_threads(), scratch_size / how.task_scratch));
-  int64_t next = 0;
-  parallel_for(workers, [&](int64_t worker) {
-    for (;;) {
-      const int64_t task = __atomic_fetch_add(&next, 1, __ATOMIC_RELAXED);
-      if (task >= how.tasks) break;
-      const int64_t part = task % how.channel_parts, block = task / how.channel_parts % how.blocks;
-      const int64_t group = task / how.channel_parts / how.blocks;
-      const int64_t begin = how.block_begin(block, x.from.axis[2].count);
-      const int64_t positions = how.block_end(block, x.from.axis[2].count) - begin;
-      sampled_product one = x;
-      one.from.in.data += group * x.from_group;
-      one.out.data += group * x.channels * x.out.channel;
-      if (x.store.bias) one.store.bias += group * x.channels * x.store.bias_step;
-      if (x.store.residual.data) one.store.residual.data += group * x.channels * x.store.residual.channel;
-      const int64_t low = channel_units * part / how.channel_parts,
-                    high = channel_units * (part + 1) / how.channel_parts;
-      char* const own = scratch + worker * how.task_scratch;
-      if (how.across)
-        multiply_across<T>(one, how, weights + group * weight_group, weight_row, begin, positions, low, high, panels,
-                           own);
-      else
-        multiply_down<T>(one, how, weights + group * weight_group, begin, positions, low * strip_width<T>,
-                         minimum_of(x.channels, high * strip_width<T>), own);
-    }
+  parallel_for_places(how.tasks, scratch_size / how.task_scratch, [&](int64_t task, int64_t place) {
+    const int64_t part = task % how.channel_parts, block = task / how.channel_parts % how.blocks;
+    const int64_t group = task / how.channel_parts / how.blocks;
+    const int64_t begin = how.block_begin(block, x.from.axis[2].count);
+    const int64_t positions = how.block_end(block, x.from.axis[2].count) - begin;
+    sampled_product one = x;
+    one.from.in.data += group * x.from_group;
+    one.out.data += group * x.channels * x.out.channel;
+    if (x.store.bias) one.store.bias += group * x.channels * x.store.bias_step;
+    if (x.store.residual.data) one.store.residual.data += group * x.channels * x.store.residual.channel;
+    const int64_t low = channel_units * part / how.channel_parts, high = channel_units * (part + 1) / how.channel_parts;
+    char* const own = scratch + place * how.task_scratch;
+    if (how.across)
+      multiply_across<T>(one, how, weights + group * weight_group, weight_row, begin, positions, low, high, panels,
+                         own);
+    else
+      multiply_down<T>(one, how, weights + group * weight_group, begin, positions, low * strip_width<T>,
+                       minimum_of(x.channels, high * strip_width<T>), own);
     if (how.streaming) finish_streaming();
   });
 }

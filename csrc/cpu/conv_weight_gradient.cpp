@@ -132,66 +132,60 @@ void product_weight_gradient(const conv_shape& shape, const conv_images& gradien
   scratch_size -= how.parts * how.partial_size;
 
   const int64_t panel_count = parts_of(how.depth, max_tile_rows), all_columns = round_up(shape.out_channels, lanes<T>);
-  const int64_t workers = minimum_of(how.tasks, minimum_of<int64_t>(num_threads(), scratch_size / how.task_scratch));
-  int64_t next = 0;
-  parallel_for(workers, [&](int64_t worker) {
-    char* const patches = scratch + worker * how.task_scratch;
+  parallel_for_places(how.tasks, scratch_size / how.task_scratch, [&](int64_t task, int64_t place) {
+    char* const patches = scratch + place * how.task_scratch;
     T* const rows_of_gradient = (T*)(patches + how.patch_size);
     T* const sums = (T*)(patches + how.patch_size + how.gradient_size);
     position_run runs[most_positions];
     const vec<T> zeros[2] = {};
-    for (;;) {
-      const int64_t task = __atomic_fetch_add(&next, 1, __ATOMIC_RELAXED);
-      if (task >= how.tasks) return;
-      const int64_t part = task % how.parts, row_group = task / how.parts % how.row_groups;
-      const int64_t column_group = task / how.parts / how.row_groups % how.column_groups;
-      const int64_t group = task / how.parts / how.row_groups / how.column_groups;
-      const int64_t k0 = panel_count * row_group / how.row_groups * max_tile_rows;
-      const int64_t k1 = minimum_of(how.depth, panel_count * (row_group + 1) / how.row_groups * max_tile_rows);
-      const int64_t o0 = column_group * most_columns<T>;
-      const int64_t columns = minimum_of(most_columns<T>, shape.out_channels - o0);
-      const int64_t padded = round_up(columns, lanes<T>), rows = k1 - k0;
-      const panel_list panels(rows);
-      sampling mine = from;
-      mine.in.data += group * shape.in_channels * x.channel;
+    const int64_t part = task % how.parts, row_group = task / how.parts % how.row_groups;
+    const int64_t column_group = task / how.parts / how.row_groups % how.column_groups;
+    const int64_t group = task / how.parts / how.row_groups / how.column_groups;
+    const int64_t k0 = panel_count * row_group / how.row_groups * max_tile_rows;
+    const int64_t k1 = minimum_of(how.depth, panel_count * (row_group + 1) / how.row_groups * max_tile_rows);
+    const int64_t o0 = column_group * most_columns<T>;
+    const int64_t columns = minimum_of(most_columns<T>, shape.out_channels - o0);
+    const int64_t padded = round_up(columns, lanes<T>), rows = k1 - k0;
+    const panel_list panels(rows);
+    sampling mine = from;
+    mine.in.data += group * shape.in_channels * x.channel;
 
-      const int64_t end = minimum_of(positions, (part + 1) * how.part_positions);
-      for (int64_t p = part * how.part_positions; p < end; p += most_positions) {
-        const int64_t deep = minimum_of(most_positions, end - p);
-        int64_t a_row = size, a_step;
-        const int64_t run_count = find_runs(mine, p, deep, runs);
-        if (patches_down) {
-          a_step = packed_row<T>(rows);
-          pack_patch_rows<T>(patches, a_step, mine, runs, run_count, k0, k1);
-        } else {
-          a_row = packed_row<T>(deep);
-          a_step = size;
-          pack_patch_columns((T*)patches, a_row / size, mine, runs, run_count, k0, k1);
-        }
-        const int64_t plane_runs = find_runs(plane, p, deep, runs);
-        for (int64_t j = 0; j < columns; j += strip_width<T>) {
-          const int64_t some = minimum_of(strip_width<T>, columns - j), width = round_up(some, lanes<T>);
-          pack_gradient(rows_of_gradient + j * deep, width, gradient, group * shape.out_channels + o0 + j, runs,
-                        plane_runs, some);
-        }
-        const bool starts = p == part * how.part_positions;
-        for (int64_t j = 0; j < columns; j += strip_width<T>) {
-          const int64_t width = minimum_of(strip_width<T>, padded - j);
-          for (int64_t r = 0; r < panels.count; r++) {
-            T* const c = sums + panels.begin(r) * padded + j;
-            tiles<T>().by[width / lanes<T> - 1][panels.rows(r)](
-                deep, patches + panels.begin(r) * a_row, a_row, a_step, (const char*)(rows_of_gradient + j * deep),
-                width * size, 0, starts ? (const char*)zeros : (const char*)c, starts ? 0 : padded * size, (char*)c,
-                padded * size);
-          }
-        }
-      }
-      if (how.parts == 1) {
-        store_weights(sums, padded, 1, 0, group, k0, rows, o0, columns);
+    const int64_t end = minimum_of(positions, (part + 1) * how.part_positions);
+    for (int64_t p = part * how.part_positions; p < end; p += most_positions) {
+      const int64_t deep = minimum_of(most_positions, end - p);
+      int64_t a_row = size, a_step;
+      const int64_t run_count = find_runs(mine, p, deep, runs);
+      if (patches_down) {
+        a_step = packed_row<T>(rows);
+        pack_patch_rows<T>(patches, a_step, mine, runs, run_count, k0, k1);
       } else {
-        T* const to = (T*)(partial + part * how.partial_size) + (group * how.depth + k0) * all_columns + o0;
-        for (int64_t k = 0; k < rows; k++) copy_elements(to + k * all_columns, sums + k * padded, padded);
+        a_row = packed_row<T>(deep);
+        a_step = size;
+        pack_patch_columns((T*)patches, a_row / size, mine, runs, run_count, k0, k1);
       }
+      const int64_t plane_runs = find_runs(plane, p, deep, runs);
+      for (int64_t j = 0; j < columns; j += strip_width<T>) {
+        const int64_t some = minimum_of(strip_width<T>, columns - j), width = round_up(some, lanes<T>);
+        pack_gradient(rows_of_gradient + j * deep, width, gradient, group * shape.out_channels + o0 + j, runs,
+                      plane_runs, some);
+      }
+      const bool starts = p == part * how.part_positions;
+      for (int64_t j = 0; j < columns; j += strip_width<T>) {
+        const int64_t width = minimum_of(strip_width<T>, padded - j);
+        for (int64_t r = 0; r < panels.count; r++) {
+          T* const c = sums + panels.begin(r) * padded + j;
+          tiles<T>().by[width / lanes<T> - 1][panels.rows(r)](deep, patches + panels.begin(r) * a_row, a_row, a_step,
+                                                              (const char*)(rows_of_gradient + j * deep), width * size,
+                                                              0, starts ? (const char*)zeros : (const char*)c,
+                                                              starts ? 0 : padded * size, (char*)c, padded * size);
+        }
+      }
+    }
+    if (how.parts == 1) {
+      store_weights(sums, padded, 1, 0, group, k0, rows, o0, columns);
+    } else {
+      T* const to = (T*)(partial + part * how.partial_size) + (group * how.depth + k0) * all_columns + o0;
+      for (int64_t k = 0; k < rows; k++) copy_elements(to + k * all_columns, sums + k * padded, padded);
     }
   });
   if (how.parts == 1) return;

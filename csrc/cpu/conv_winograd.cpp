@@ -232,23 +232,10 @@ struct plan {
     out_plane = odd_lines(rows * out_row);
     out_size = n * n * out_plane;
   }
-  int64_t for_workers(int64_t workers) const {
-    return (shared ? in_size + workers * out_size : workers * (in_size + out_size)) + 64;
+  int64_t for_places(int64_t places) const {
+    return (shared ? in_size + places * out_size : places * (in_size + out_size)) + 64;
   }
 };
-
-// f(index, worker's number) for indices below `count`, `workers` at a time.
-template <class F>
-void share_out(int64_t workers, int64_t count, F f) {
-  int64_t next = 0;
-  parallel_for(minimum_of(workers, count), [&](int64_t worker) {
-    for (;;) {
-      const int64_t index = __atomic_fetch_add(&next, 1, __ATOMIC_RELAXED);
-      if (index >= count) return;
-      f(index, worker);
-    }
-  });
-}
 
 template <class T>
 struct convolution {
@@ -305,22 +292,22 @@ struct convolution {
   }
 
   void compute(char* scratch, int64_t scratch_size) const {
-    int64_t workers = num_threads();
-    while (workers > 1 && how.for_workers(workers) > scratch_size) workers--;
+    int64_t places = num_threads();
+    while (places > 1 && how.for_places(places) > scratch_size) places--;
     scratch += -reinterpret_cast<intptr_t>(scratch) & 63;
     const int64_t groups = parts_of(d.in_channels, lanes<T>);
     if (!how.shared)
-      return share_out(workers, how.blocks, [&](int64_t b, int64_t worker) {
+      return parallel_for_places(how.blocks, places, [&](int64_t b, int64_t place) {
         const int64_t begin = b * how.block, end = minimum_of(how.tiles, begin + how.block);
-        char* const own = scratch + worker * (how.in_size + how.out_size);
+        char* const own = scratch + place * (how.in_size + how.out_size);
         transform_block(begin, end, 0, groups * lanes<T>, own);
         for (int64_t s = 0; s < weights.strips; s++) multiply_block(begin, end, s, own, own + how.in_size);
       });
     for (int64_t begin = 0; begin < how.tiles; begin += how.block) {
       const int64_t end = minimum_of(how.tiles, begin + how.block);
       parallel_for(groups, [&](int64_t g) { transform_block(begin, end, g * lanes<T>, (g + 1) * lanes<T>, scratch); });
-      share_out(workers, weights.strips, [&](int64_t s, int64_t worker) {
-        multiply_block(begin, end, s, scratch, scratch + how.in_size + worker * how.out_size);
+      parallel_for_places(weights.strips, places, [&](int64_t s, int64_t place) {
+        multiply_block(begin, end, s, scratch, scratch + how.in_size + place * how.out_size);
       });
     }
   }
@@ -402,8 +389,8 @@ struct weight_plan {
     sums_strip = planes * sums_plane;
     own_sums = blocks == 1 && strips >= 8;
   }
-  int64_t for_workers(int64_t workers) const {
-    return in_size + out_size + (own_sums ? workers : strips) * sums_strip + 64;
+  int64_t for_places(int64_t places) const {
+    return in_size + out_size + (own_sums ? places : strips) * sums_strip + 64;
   }
 };
 
@@ -413,8 +400,8 @@ void weight_gradient(int m, const direction& d, const conv_images& x, const conv
   const weight_plan<T> how(m, d);
   using heights = panel_heights<T>;
   constexpr int64_t panel = lanes<T> >= heights::middle ? heights::middle : heights::low;
-  int64_t workers = num_threads();
-  while (workers > 1 && how.for_workers(workers) > scratch_size) workers--;
+  int64_t places = num_threads();
+  while (places > 1 && how.for_places(places) > scratch_size) places--;
   scratch += -reinterpret_cast<intptr_t>(scratch) & 63;
   char* const transformed_gradient = scratch + how.in_size;
   char* const all_sums = transformed_gradient + how.out_size;
@@ -464,8 +451,8 @@ void weight_gradient(int m, const direction& d, const conv_images& x, const conv
                                   minimum_of(c_end, c + weight_steps));
     };
     if (how.own_sums) {
-      share_out(workers, how.strips, [&](int64_t strip, int64_t worker) {
-        char* const sums = all_sums + worker * how.sums_strip;
+      parallel_for_places(how.strips, places, [&](int64_t strip, int64_t place) {
+        char* const sums = all_sums + place * how.sums_strip;
         for (int64_t p = 0; p < how.planes; p++) multiply(strip, p, sums);
         finish(strip, sums, 0, d.in_channels);
       });
@@ -530,7 +517,7 @@ void winograd_pack_weights(int tile, bool input_gradient, const conv_shape& s, c
 
 template <class T>
 int64_t winograd_scratch(int tile, bool input_gradient, const conv_shape& s, int64_t threads) {
-  return plan<T>(tile, direction_of(input_gradient, s)).for_workers(threads);
+  return plan<T>(tile, direction_of(input_gradient, s)).for_places(threads);
 }
 
 template <class T>
@@ -562,7 +549,7 @@ double winograd_weight_cost(int tile, const conv_shape& s) {
 
 template <class T>
 int64_t winograd_weight_gradient_scratch(int tile, const conv_shape& s, int64_t threads) {
-  return weight_plan<T>(tile, direction_of(false, s)).for_workers(threads);
+  return weight_plan<T>(tile, direction_of(false, s)).for_places(threads);
 }
 
 template <class T>

@@ -29,6 +29,7 @@ constexpr int64_t rows_ahead = 24;            // of b, asked for before their us
 constexpr int64_t max_packed_rows = 2048;     // of a at a time,
 constexpr int64_t max_packed_columns = 2048;  // and of b: what lies packed in the last-level cache
 constexpr int64_t panels_in_cache = 12;       // of a, in one thread's second-level cache
+constexpr double read_in_place = 2 << 20;     // bytes of an operand; packing more repays its way through the caches
 constexpr double least_task = 1 << 18;        // multiply-adds that repay handing a task to a thread
 constexpr int64_t max_tasks = 256;
 constexpr int64_t max_parts = 16;
@@ -94,12 +95,12 @@ plan make_plan(const product& x) {
     how.road = plan::one_row;
     return how;
   }
-  const bool small_b = double(k) * double(x.n) * size <= 128 * 1024;
-  const bool small_a = double(k) * double(x.m) * size <= 64 * 1024;
-  const bool rows_collide = x.m > 4 && k > 64 && x.a_row % 1024 == 0;  // a panel's rows fight for a few cache sets
-  how.pack_b = x.b_column != size || !(small_b || x.m <= 48);
-  how.pack_a = (x.n > 64 && !small_a) || rows_collide;
-  how.far_b = !how.pack_b && !small_b;
+  const double a_size = double(x.m) * double(k) * size, b_size = double(k) * double(x.n) * size;
+  const bool one_group = x.m <= panels_in_cache * max_tile_rows;  // of panels: strips of b come from afar only once
+  how.pack_b = x.b_column != size || (x.m > 48 && b_size > (one_group ? 2 : 1) * read_in_place);
+  how.far_b = !how.pack_b && x.m <= 48 && b_size > 128 * 1024;
+  const bool rows_collide = x.m > 4 && k > 64 && x.a_row % 4096 == 0;  // a panel's rows fight for the same cache sets
+  how.pack_a = rows_collide || (x.a_step != size && x.n > 64 && a_size > read_in_place);
   how.m_block = parts_of(x.m, parts_of(x.m, max_packed_rows));
   const int64_t rows = parts_of(how.m_block, parts_of(how.m_block, max_tile_rows));
   how.log2_vectors = how.pack_b ? 1 : log2_widest_tile(rows);
@@ -582,20 +583,14 @@ hominy_status matmul_of(const hominy_tensor* a, const hominy_tensor* b, const ho
     for (int64_t item = 0; item < batch.items; item++) multiply_item(item, workspace);
     return HOMINY_OK;
   }
-  // Each worker has scratch of its own and takes the next few products until none are left.
+  // A few products are a task; each place has scratch of its own.
   const double work = double(x.m) * double(x.n) * double(x.k);
   const int64_t some = maximum_of<int64_t>(1, minimum_of<int64_t>(batch.items / 4, int64_t(least_task / (work + 1))));
-  int64_t workers = minimum_of<int64_t>(num_threads(), parts_of(batch.items, some));
-  if (work * double(batch.items) < 2 * least_task) workers = 1;
-  if (batch.scratch > 0) workers = minimum_of(workers, workspace_size / batch.scratch);
-  int64_t next = 0;
-  parallel_for(workers, [&](int64_t worker) {
-    for (;;) {
-      const int64_t item = __atomic_fetch_add(&next, some, __ATOMIC_RELAXED);
-      if (item >= batch.items) return;
-      for (int64_t t = item; t < minimum_of(batch.items, item + some); t++)
-        multiply_item(t, workspace + worker * batch.scratch);
-    }
+  int64_t places = work * double(batch.items) < 2 * least_task ? 1 : num_threads();
+  if (batch.scratch > 0) places = minimum_of(places, workspace_size / batch.scratch);
+  parallel_for_places(parts_of(batch.items, some), places, [&](int64_t task, int64_t place) {
+    for (int64_t item = task * some; item < minimum_of(batch.items, (task + 1) * some); item++)
+      multiply_item(item, workspace + place * batch.scratch);
   });
   return HOMINY_OK;
 }

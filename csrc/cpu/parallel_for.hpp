@@ -12,22 +12,30 @@
 
 namespace hominy {
 
-// Calls body(context, i) once for each i in [0, tasks), in any order, on any thread; returns when all are done. What
-// the caller wrote before is visible to every task, what the tasks wrote is visible to the caller after.
-void parallel_for(int64_t tasks, void (*body)(void* context, int64_t task), void* context);
+// Calls body(context, i, place) once for each i in [0, tasks), in any order, on any thread; returns when all are done.
+// What the caller wrote before is visible to every task, what the tasks wrote is visible to the caller after. `place` is
+// below `places` (at least 1), and tasks of the same place run one after another: scratch memory is a place's.
+void parallel_for(int64_t tasks, int64_t places, void (*body)(void* context, int64_t task, int64_t place),
+                  void* context);
 
-// The same for a callable f(int64_t task): parallel_for(rows, [&](int64_t row) { ... }). It is called by reference,
-// never copied. A single task is a plain call, which the compiler may inline.
+// The same for a callable f(int64_t task, int64_t place). It is called by reference, never copied. A single task is a
+// plain call, which the compiler may inline.
 template <class F>
-inline void parallel_for(int64_t tasks, F&& f) {
+inline void parallel_for_places(int64_t tasks, int64_t places, F&& f) {
   struct erased {  // a function cannot be carried in a void*, a pointer to this can
     decltype(&f) callable;
-    static void call(void* self, int64_t task) { (*static_cast<erased*>(self)->callable)(task); }
+    static void call(void* self, int64_t task, int64_t place) { (*static_cast<erased*>(self)->callable)(task, place); }
   } self{&f};
   if (tasks == 1)
-    erased::call(&self, 0);
+    erased::call(&self, 0, 0);
   else
-    parallel_for(tasks, erased::call, &self);
+    parallel_for(tasks, places, erased::call, &self);
+}
+
+// For a callable f(int64_t task): parallel_for(rows, [&](int64_t row) { ... }).
+template <class F>
+inline void parallel_for(int64_t tasks, F&& f) {
+  parallel_for_places(tasks, INT64_MAX, [&f](int64_t task, int64_t) { f(task); });
 }
 
 // Threads that the next parallel_for may use, the caller's among them.

@@ -57,6 +57,44 @@ void counting() {
   end_group();
 }
 
+// Tasks of one place run one after another, and there are no more places than asked: scratch memory depends on it.
+void places() {
+  begin_group("threads: places");
+  for (int threads : {1, 2, 4, 7})
+    for (int64_t limit : {1, 2, 3, 100})
+      for (int64_t tasks : {1, 2, 5, 300}) {
+        hominy::set_num_threads(threads);
+        std::vector<std::atomic<int>> inside((size_t)limit), runs((size_t)tasks);
+        std::atomic<int> shared{0}, outside{0};
+        hominy::parallel_for_places(tasks, limit, [&](int64_t task, int64_t place) {
+          ++runs[size_t(task)];
+          if (place < 0 || place >= limit || place >= threads) {
+            ++outside;
+            return;
+          }
+          if (inside[size_t(place)].fetch_add(1) != 0) ++shared;
+          if (task % 3 == 0) std::this_thread::yield();
+          inside[size_t(place)].fetch_sub(1);
+        });
+        int wrong = 0;
+        for (auto& count : runs) wrong += count != 1;
+        check(wrong == 0 && shared == 0 && outside == 0,
+              "%lld tasks in at most %lld places on %d threads: %d not run once, %d at once in a place, %d outside",
+              (long long)tasks, (long long)limit, threads, wrong, shared.load(), outside.load());
+      }
+  // Fewer threads than before: workers that are still awake stay outside.
+  hominy::set_num_threads(7);
+  sums_right(100);
+  hominy::set_num_threads(2);
+  std::atomic<int64_t> highest{0};
+  for (int repeat = 0; repeat < 100; ++repeat)
+    hominy::parallel_for_places(20, INT64_MAX, [&](int64_t, int64_t place) {
+      if (place > highest) highest = place;
+    });
+  check(highest <= 1, "place %lld of two", (long long)highest.load());
+  end_group();
+}
+
 void nesting() {
   begin_group("threads: nested and busy");
   hominy::set_num_threads(4);
@@ -101,8 +139,8 @@ void stress(const options& settings) {
       } context{job, {}};
       const int64_t tasks = 2 + job % 8;
       hominy::parallel_for(
-          tasks,
-          [](void* self, int64_t task) {
+          tasks, 9,
+          [](void* self, int64_t task, int64_t) {
             auto* c = static_cast<decltype(context)*>(self);
             c->results[task] = c->magic + task;
           },
@@ -217,6 +255,7 @@ void parallel_for_test(const options& settings) {
   const int before = hominy::num_threads();
   printf("threads: %d (%s)\n", before, hominy::num_threads_reason());
   counting();
+  places();
   nesting();
   stress(settings);
   float_mode();
