@@ -252,8 +252,8 @@ HOMINY_SMALL task_plan plan_tasks(const recurrent_shape& s) {
   const double weights =
       double(s.gates) * double(s.padded) * double(s.state) * double(vector_bytes / lanes_of(s.dtype));
   const int64_t wanted = parts_of(threads, s.directions);
-  if (s.batch >= 12 * wanted && weights <= 512 * 1024) return {wanted, 1};
   // Fewer than six rows take as long as six: reading the weights decides.
+  if (s.batch >= 6 * wanted && weights <= 768 * 1024) return {wanted, 1};
   const double rows = double(maximum_of<int64_t>(s.batch, 6)) / s.directions;
   const double work = double(s.gates) * double(s.units) * double(s.state) * rows;
   if (s.directions == 2 && threads < 4) return {1, 1};
