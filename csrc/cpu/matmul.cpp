@@ -3,7 +3,7 @@
 //   matmul             checks descriptors, folds batch dimensions, deals the batch out to threads
 //   multiply_split     a long k and a small out: parts of k as products of their own, then added
 //   multiply           one product, on the road that its plan names:
-//     multiply_tiles     packs what needs packing, deals a grid of tiles out to threads
+//     multiply_tiles     packs what threads share, deals a grid of tiles out to them
 //       multiply_block     one thread's share: blocks of k x strips of columns x panels of rows
 //         multiply_tile      (matmul_tile.hpp) one tile in registers
 //     multiply_flat      few rows of a against columns of b that are contiguous: nothing is transposed
@@ -70,11 +70,14 @@ void transpose_product(product& x) {
 struct plan {
   enum { in_tiles, flat, one_row } road;
   bool pack_a, pack_b;  // or read in place
+  bool own_b;           // packed strip by strip in the task that uses it, into scratch of its place
   bool far_b;           // in place, but not in a near cache
   int64_t m_block, n_block, k_span, k_block;
   int log2_vectors;  // a strip's width
   int64_t parts;     // of k, summed apart
-  int64_t scratch;   // bytes, of one part
+  int64_t scratch;   // bytes, of one part,
+  int64_t own_size;  // the last of them a place's, where places pack for themselves
+  int64_t places;    // that have such scratch
 };
 
 template <class T>
@@ -105,11 +108,15 @@ plan make_plan(const product& x) {
   const int64_t rows = parts_of(how.m_block, parts_of(how.m_block, max_tile_rows));
   how.log2_vectors = how.pack_b ? 1 : log2_widest_tile(rows);
   const int64_t strip = lanes<T> << how.log2_vectors;
-  how.n_block = round_up(parts_of(x.n, parts_of(x.n, max_packed_columns)), strip);
+  // Each strip meets all of a in one task: packed there, it never leaves that core's caches.
+  how.own_b = b_along_k && one_group;
+  how.n_block = how.own_b ? x.n : round_up(parts_of(x.n, parts_of(x.n, max_packed_columns)), strip);
   how.k_block = k ? parts_of(k, parts_of(k, how.far_b ? shallow_block : deepest_block<T>)) : 0;
-  how.k_span = how.pack_b ? how.k_block : k;
-  if (how.pack_a) how.scratch += how.m_block * packed_row<T>(how.k_span);
-  if (how.pack_b) how.scratch += how.n_block * how.k_span * size;
+  how.k_span = how.pack_b && !how.own_b ? how.k_block : k;
+  how.places = 1;
+  how.own_size = how.own_b ? round_up(strip * how.k_block * size, 64) : 0;
+  if (how.pack_a) how.scratch += round_up(how.m_block * packed_row<T>(how.k_span), 64);
+  if (how.pack_b) how.scratch += how.own_b ? how.own_size : how.n_block * how.k_span * size;
   return how;
 }
 
@@ -153,7 +160,21 @@ struct sources {
   const char* b;
   int64_t b_pitch, b_step;
   bool b_in_strips;  // b_step is the strip's width
+  char* own;         // where this share's strips are to be packed, or NULL; b is the block's first element then
 };
+
+// Steps [k0, k0 + depth) of n columns of b into strips, `pitch` bytes a column apart.
+template <class T>
+void pack_strips(char* to, int64_t pitch, const product& x, const char* b, int64_t n, int64_t strip, int64_t k0,
+                 int64_t depth) {
+  int64_t columns;
+  for (int64_t j0 = 0; j0 < n; j0 += columns) {
+    const int64_t width = n - j0 >= strip ? strip : lanes<T>;  // as multiply_block walks them
+    columns = minimum_of(width, n - j0);
+    pack_rows((T*)(to + j0 * pitch) + k0 * width, width, b + j0 * x.b_column + k0 * x.b_step, x.b_step, x.b_column,
+              depth, columns);
+  }
+}
 
 // The share of out in panels [panel, panel_end) and columns [column, column_end) of a block of `depth` steps of k.
 // x.out and x.bias are the block's; x.n its columns.
@@ -167,6 +188,11 @@ void multiply_block(const product& x, const plan& how, const sources& from, cons
   for (int64_t k0 = 0; k0 < depth || k0 == 0; k0 += how.k_block) {
     const int64_t k = minimum_of(how.k_block, depth - k0);
     const bool starts = first && k0 == 0, ends = last && k0 + k == depth;
+    const bool in_strips = from.own || from.b_in_strips;
+    const int64_t b_pitch = from.own ? k * size : from.b_pitch;
+    if (from.own)
+      pack_strips<T>(from.own, b_pitch, x, from.b + column * x.b_column + k0 * x.b_step, column_end - column,
+                     lanes<T> << how.log2_vectors, 0, k);
     int64_t columns;
     for (int64_t j0 = column; j0 < column_end; j0 += columns) {
       const int64_t left = column_end - j0;
@@ -176,11 +202,11 @@ void multiply_block(const product& x, const plan& how, const sources& from, cons
       const bool narrow = left < width;
       columns = narrow ? left : width;
 
-      const char* b = from.b + j0 * from.b_pitch;
+      const char* b = from.own ? from.own + (j0 - column) * b_pitch : from.b + j0 * b_pitch;
       int64_t b_step = from.b_step;
-      if (from.b_in_strips) {
+      if (in_strips) {
         b_step = width * size;
-        b += k0 * b_step;
+        if (!from.own) b += k0 * b_step;
       } else if (narrow) {
         pack_rows(edge, width, b + k0 * b_step, b_step, size, k, columns);
         b = (const char*)edge;
@@ -188,7 +214,7 @@ void multiply_block(const product& x, const plan& how, const sources& from, cons
       } else {
         b += k0 * b_step;
       }
-      const int64_t ahead = from.b_in_strips ? width * from.b_pitch : rows_ahead * b_step;
+      const int64_t ahead = in_strips ? width * b_pitch : rows_ahead * b_step;
       if (starts && x.bias && !x.bias_row)
         gather(bias_row, width, x.bias + j0 * x.bias_column, 0, x.bias_column, 1, columns);
 
@@ -235,10 +261,14 @@ void multiply_block(const product& x, const plan& how, const sources& from, cons
 // enough to be worth a thread's while. No sum is cut, so the grid may be anything.
 struct task_grid {
   int64_t panels, strips, down, across;
-  task_grid(double work, const panel_list& rows, int64_t strip_count, int64_t strip_width) {
-    const int64_t wanted = work < 2 * least_task ? 1 : tasks_worth(work, least_task, max_tasks);
+  task_grid(double work, const panel_list& rows, int64_t strip_count, int64_t strip_width, bool own_b) {
+    int64_t wanted = work < 2 * least_task ? 1 : tasks_worth(work, least_task, max_tasks);
     panels = wanted == 1 ? rows.count : minimum_of(rows.count, panels_in_cache);
     strips = strip_count;
+    if (own_b && wanted > 1) {  // a strip in several tasks is packed in each
+      strips = 1;
+      wanted = minimum_of<int64_t>(wanted, 2 * num_threads());
+    }
     for (;;) {
       down = parts_of(rows.count, panels);
       across = parts_of(strip_count, strips);
@@ -263,26 +293,12 @@ void pack_a_panel(char* to, const sources& from, const panel_list& panels, const
       copy_elements((T*)(to + (i0 + r) * from.a_pitch), (const T*)(source + r * x.a_row), depth, 2 * x.a_row);
 }
 
-// Steps [k0, k0 + depth) of k of all strips: rows of b are read from end to end, which is what memory likes best.
-template <class T>
-void pack_b_slice(char* to, const sources& from, const product& x, int64_t j, int64_t n, int64_t strip, int64_t p,
-                  int64_t k0, int64_t depth) {
-  const char* source = x.b + j * x.b_column + (p + k0) * x.b_step;
-  int64_t columns;
-  for (int64_t j0 = 0; j0 < n; j0 += columns) {
-    const int64_t width = n - j0 >= strip ? strip : lanes<T>;  // as multiply_block walks them
-    columns = minimum_of(width, n - j0);
-    pack_rows((T*)(to + j0 * from.b_pitch) + k0 * width, width, source + j0 * x.b_column, x.b_step, x.b_column, depth,
-              columns);
-  }
-}
-
 template <class T>
 void multiply_tiles(const product& x, const plan& how, char* scratch) {
   constexpr int64_t size = sizeof(T);
   const int64_t strip = lanes<T> << how.log2_vectors;
-  char* const packed_b = scratch;
-  char* const packed_a = scratch + (how.pack_b ? how.n_block * how.k_span * size : 0);
+  char* const packed_a = scratch;
+  char* const packed_b = scratch + (how.pack_a ? round_up(how.m_block * packed_row<T>(how.k_span), 64) : 0);
   for (int64_t j = 0; j < x.n; j += how.n_block)
     for (int64_t i = 0; i < x.m; i += how.m_block)
       for (int64_t p = 0; p < x.k || p == 0; p += how.k_span) {
@@ -290,7 +306,7 @@ void multiply_tiles(const product& x, const plan& how, char* scratch) {
         const int64_t depth = minimum_of(how.k_span, x.k - p);
         const panel_list panels(m);
         const int64_t strips = parts_of(n, strip);
-        const task_grid grid(double(m) * double(n) * double(depth), panels, strips, strip);
+        const task_grid grid(double(m) * double(n) * double(depth), panels, strips, strip, how.own_b);
         const bool serial = grid.down * grid.across == 1;
 
         product block = x;
@@ -299,7 +315,7 @@ void multiply_tiles(const product& x, const plan& how, char* scratch) {
         block.n = n;
         sources from{};
         from.a_in_panels = how.pack_a && x.a_step != size;
-        from.b_in_strips = how.pack_b;
+        from.b_in_strips = how.pack_b && !how.own_b;
         if (!how.pack_a) {
           from.a = x.a + i * x.a_row + p * x.a_step;
           from.a_pitch = from.a_row = x.a_row;
@@ -310,31 +326,38 @@ void multiply_tiles(const product& x, const plan& how, char* scratch) {
           from.a_row = from.a_in_panels ? size : from.a_pitch;
           from.a_step = size;
         }
-        from.b = how.pack_b ? packed_b : x.b + j * x.b_column + p * x.b_step;
-        from.b_pitch = how.pack_b ? depth * size : size;
+        const char* const b = x.b + j * x.b_column + p * x.b_step;
+        from.b = from.b_in_strips ? packed_b : b;
+        from.b_pitch = from.b_in_strips ? depth * size : size;
         from.b_step = x.b_step;
 
-        if (how.pack_a || how.pack_b) {
+        if (how.pack_a || from.b_in_strips) {
           // Steps of k that are packed side by side: a few rows, or squares to transpose where b lies along k.
           const int64_t slice = x.b_column == size ? 8 : 8 * lanes<T>;
-          const int64_t slices = how.pack_b ? parts_of(depth, slice) : 0;
+          const int64_t slices = from.b_in_strips ? parts_of(depth, slice) : 0;
           const int64_t items = slices + (how.pack_a ? panels.count : 0);
           const int64_t tasks = serial ? 1 : minimum_of<int64_t>(16, items);
           parallel_for(tasks, [&](int64_t task) {
             for (int64_t item = items * task / tasks; item < items * (task + 1) / tasks; item++)
               if (item < slices)
-                pack_b_slice<T>(packed_b, from, x, j, n, strip, p, item * slice,
-                                minimum_of(slice, depth - item * slice));
+                pack_strips<T>(packed_b, from.b_pitch, x, b, n, strip, item * slice,
+                               minimum_of(slice, depth - item * slice));
               else
                 pack_a_panel<T>(packed_a, from, panels, x, i, p, depth, item - slices);
           });
         }
-        parallel_for(grid.down * grid.across, [&](int64_t task) {
-          const int64_t panel = task / grid.across * grid.panels, first = task % grid.across * grid.strips;
-          multiply_block<T>(block, how, from, panels, depth, p == 0, p + depth == x.k, panel,
-                            minimum_of(panels.count, panel + grid.panels), first * strip,
-                            minimum_of(n, (first + grid.strips) * strip));
-        });
+        parallel_for_places(
+            grid.down * grid.across, how.own_b ? how.places : INT64_MAX, [&](int64_t task, int64_t place) {
+              const int64_t panel = task / grid.across * grid.panels, first = task % grid.across * grid.strips;
+              const int64_t end = minimum_of(n, (first + grid.strips) * strip);
+              const int64_t some = how.own_b ? strip : n;
+              sources mine = from;
+              if (how.own_b) mine.own = packed_b + place * how.own_size;
+              for (int64_t column = first * strip; column < end; column += some)
+                multiply_block<T>(block, how, mine, panels, depth, p == 0, p + depth == x.k, panel,
+                                  minimum_of(panels.count, panel + grid.panels), column,
+                                  minimum_of(end, column + some));
+            });
         if (depth == 0) break;
       }
 }
@@ -551,7 +574,8 @@ template <class T>
 int64_t workspace_size_of(const hominy_tensor* a, const hominy_tensor* b, const hominy_tensor* out) {
   batch_of_products batch;
   if (read_descriptors<T>(a, b, nullptr, out, batch) != HOMINY_OK || batch.items == 0) return 0;
-  return batch.scratch * (deals_out_products(batch) ? minimum_of<int64_t>(num_threads(), batch.items) : 1);
+  if (deals_out_products(batch)) return batch.scratch * minimum_of<int64_t>(num_threads(), batch.items);
+  return batch.scratch + (batch.how.parts == 1 ? (num_threads() - 1) * batch.how.own_size : 0);
 }
 
 template <class T>
@@ -580,6 +604,8 @@ hominy_status matmul_of(const hominy_tensor* a, const hominy_tensor* b, const ho
       multiply<T>(one, batch.how, scratch);
   };
   if (!deals_out_products(batch)) {
+    if (batch.how.own_size > 0 && batch.how.parts == 1)
+      batch.how.places += (workspace_size - batch.scratch) / batch.how.own_size;
     for (int64_t item = 0; item < batch.items; item++) multiply_item(item, workspace);
     return HOMINY_OK;
   }

@@ -237,36 +237,40 @@ void refusals(const level& here, int32_t dtype) {
   attempt(&huge, &huge, nullptr, 0, &huge, HOMINY_OVERFLOW, "2^93 elements");
 
   // Every byte less than asked for is too little.
-  array big_a(dtype, {70, 300}, layout::transposed), big_b(dtype, {300, 200}), big_out(dtype, {70, 200});
+  array big_a(dtype, {70, 1024}), big_b(dtype, {1024, 200}),
+      big_out(dtype, {70, 200});  // a's rows collide in the cache
   const int64_t asked = kernels.matmul_workspace_size(big_a, big_b, big_out);
-  if (asked > 0)
-    for (int64_t given : {int64_t(0), asked - 1, int64_t(-1)})
-      check_refused(kernels.matmul(big_a, big_b, nullptr, HOMINY_ACTIVATION_NONE, big_out, scratch.data(), given),
-                    {HOMINY_NO_WORKSPACE}, big_out, "workspace of " + std::to_string(given) + " bytes");
+  check(asked > 0, "rows 4 KB apart are packed");
+  for (int64_t given : {int64_t(0), asked - 1, int64_t(-1)})
+    check_refused(kernels.matmul(big_a, big_b, nullptr, HOMINY_ACTIVATION_NONE, big_out, scratch.data(), given),
+                  {HOMINY_NO_WORKSPACE}, big_out, "workspace of " + std::to_string(given) + " bytes");
 }
 
 void threads_and_alignment(const level& here, int32_t dtype) {
   struct {
     std::vector<int64_t> batch;
     int64_t m, k, n;
-  } const all[] = {{{}, 257, 131, 263}, {{}, 1, 1031, 1033}, {{}, 8, 521, 523}, {{}, 1031, 64, 67},
-                   {{}, 67, 2053, 61},  {{}, 521, 67, 9},    {{9}, 33, 65, 35}, {{130}, 8, 8, 8}};
+  } const all[] = {{{}, 257, 131, 263}, {{}, 1, 1031, 1033}, {{}, 8, 521, 523}, {{}, 1031, 64, 67}, {{}, 67, 2053, 61},
+                   {{}, 521, 67, 9},    {{9}, 33, 65, 35},   {{130}, 8, 8, 8},  {{}, 70, 784, 129}};
+  const std::pair<layout, layout> layouts[] = {{layout::contiguous, layout::contiguous},
+                                               {layout::transposed, layout::contiguous},
+                                               {layout::contiguous, layout::transposed}};
   for (const auto& [batch, m, k, n] : all)
-    for (layout kind : {layout::contiguous, layout::transposed}) {
+    for (const auto& [kind, kind_b] : layouts) {
       if (here.settings.quick && m * k * n > 5000000) continue;
       const auto shape = [&, &batch = batch](int64_t rows, int64_t columns) {
         std::vector<int64_t> s = batch;
         s.insert(s.end(), {rows, columns});
         return s;
       };
-      array a(dtype, shape(m, k), kind), b(dtype, shape(k, n)), out(dtype, shape(m, n));
+      array a(dtype, shape(m, k), kind), b(dtype, shape(k, n), kind_b), out(dtype, shape(m, n));
       a.fill_uniform(1, -1, 1);
       b.fill_uniform(2, -1, 1);
       same_bits_for_any_number_of_threads(describe(a, b, out).c_str(), [&] {
         multiply(here, a, b, nullptr, 0, out);
         return out.bits();
       });
-      if (kind == layout::transposed) continue;
+      if (kind == layout::transposed || kind_b == layout::transposed) continue;
       array shifted_a(dtype, shape(m, k), layout::misaligned), shifted_b(dtype, shape(k, n), layout::misaligned);
       array shifted_out(dtype, shape(m, n), layout::misaligned);
       shifted_a.fill_uniform(1, -1, 1);
