@@ -204,8 +204,7 @@ int64_t scratch_size(hominy_conv_direction direction, const problem& p, hominy_c
     case HOMINY_CONV_WINOGRAD4: {
       const int tile = tile_of(algorithm);
       if (direction == HOMINY_CONV_WEIGHT_GRADIENT) return winograd_weight_gradient_scratch<T>(tile, p.shape, threads);
-      return winograd_scratch<T>(tile, back, p.shape, threads) +
-             (packed ? 0 : round_up(winograd_weights_size<T>(tile, p.shape), 64));
+      return winograd_scratch<T>(tile, back, p.shape, packed, threads);
     }
   }
   return 0;
@@ -218,19 +217,9 @@ void compute(hominy_conv_direction direction, const problem& p, hominy_conv_algo
     const int tile = tile_of(algorithm);
     if (direction == HOMINY_CONV_WEIGHT_GRADIENT)
       return winograd_weight_gradient<T>(tile, p.shape, p.out, p.x, p.weight, scratch, size);
-    const bool back = direction == HOMINY_CONV_INPUT_GRADIENT;
-    if (!packed) {
-      winograd_pack_weights<T>(tile, back, p.shape, p.weight, scratch);
-      packed = scratch;
-      const int64_t used = round_up(winograd_weights_size<T>(tile, p.shape), 64);
-      scratch += used;
-      size -= used;
-    }
-    if (back)
-      winograd_input_gradient<T>(tile, p.shape, p.out, packed, store, p.x, scratch, size);
-    else
-      winograd_forward<T>(tile, p.shape, p.x, packed, store, p.out, scratch, size);
-    return;
+    if (direction == HOMINY_CONV_INPUT_GRADIENT)
+      return winograd_input_gradient<T>(tile, p.shape, p.out, p.weight, packed, store, p.x, scratch, size);
+    return winograd_forward<T>(tile, p.shape, p.x, p.weight, packed, store, p.out, scratch, size);
   }
   switch (direction) {
     case HOMINY_CONV_FORWARD:

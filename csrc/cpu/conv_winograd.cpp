@@ -85,45 +85,52 @@ constexpr int64_t widest_strip = strip_vectors * lanes<T>;
 template <class T>
 using weight_block = T[weight_steps * widest_strip<T> * 9];
 
+// Channels from c0, at most weight_steps, of strip s; to: the strip's first plane.
+template <class T>
+void pack_steps(int m, bool input_gradient, const direction& d, const conv_weights& w, const packed_weights<T>& layout,
+                int64_t s, int64_t c0, char* to) {
+  constexpr int64_t size = sizeof(T);
+  const int64_t o0 = s * widest_strip<T>, width = layout.width(s) * lanes<T>, plane = layout.plane(s);
+  const int64_t steps = minimum_of(weight_steps, d.in_channels - c0), some = minimum_of(width, d.out_channels - o0);
+  alignas(64) weight_block<T> block = {};
+  const int64_t row = 9 * (input_gradient ? widest_strip<T> : weight_steps);
+  if (input_gradient)
+    copy_weights<T, false>(block, row, w, c0, o0, steps, some);
+  else
+    copy_weights<T, false>(block, row, w, o0, c0, some, steps);
+  const int64_t lane = input_gradient ? 9 : row, step = input_gradient ? row : 9;
+  to += c0 * width * size;
+  for (int64_t c = 0; c < steps; c++)
+    for (int64_t o = 0; o < width; o += lanes<double>, to += lanes<double> * size) {
+      const T* const from = block + c * step + o * lane;
+      wide g[9];
+      for (int t = 0; t < 9; t++)
+        for (int l = 0; l < lanes<double>; l++) g[t][l] = double(from[l * lane + (input_gradient ? 8 - t : t)]);
+      const auto store_planes = [&](const auto& planes) {
+        for (int p = 0; p < (m + 2) * (m + 2); p++) {
+          const narrow<T> rounded = __builtin_convertvector(planes[p], narrow<T>);
+          memcpy(to + p * plane, &rounded, sizeof rounded);
+        }
+      };
+      if (m == 2) {
+        wide planes[16];
+        transform_weights<2>(g, planes);
+        store_planes(planes);
+      } else {
+        wide planes[36];
+        transform_weights<4>(g, planes);
+        store_planes(planes);
+      }
+    }
+}
+
 template <class T>
 void pack_weights(int m, bool input_gradient, const direction& d, const conv_weights& w, char* packed) {
-  constexpr int64_t size = sizeof(T);
   const packed_weights<T> layout(m, d);
   const int64_t chunks = parts_of(d.in_channels, weight_steps);
   parallel_for(layout.strips * chunks, [&](int64_t task) {
-    const int64_t s = task / chunks, c0 = task % chunks * weight_steps, o0 = s * widest_strip<T>;
-    const int64_t width = layout.width(s) * lanes<T>, plane = layout.plane(s);
-    const int64_t steps = minimum_of(weight_steps, d.in_channels - c0), some = minimum_of(width, d.out_channels - o0);
-    alignas(64) weight_block<T> block = {};
-    const int64_t row = 9 * (input_gradient ? widest_strip<T> : weight_steps);
-    if (input_gradient)
-      copy_weights<T, false>(block, row, w, c0, o0, steps, some);
-    else
-      copy_weights<T, false>(block, row, w, o0, c0, some, steps);
-    const int64_t lane = input_gradient ? 9 : row, step = input_gradient ? row : 9;
-    char* to = packed + s * layout.strip + c0 * width * size;
-    for (int64_t c = 0; c < steps; c++)
-      for (int64_t o = 0; o < width; o += lanes<double>, to += lanes<double> * size) {
-        const T* const from = block + c * step + o * lane;
-        wide g[9];
-        for (int t = 0; t < 9; t++)
-          for (int l = 0; l < lanes<double>; l++) g[t][l] = double(from[l * lane + (input_gradient ? 8 - t : t)]);
-        const auto store_planes = [&](const auto& planes) {
-          for (int p = 0; p < (m + 2) * (m + 2); p++) {
-            const narrow<T> rounded = __builtin_convertvector(planes[p], narrow<T>);
-            memcpy(to + p * plane, &rounded, sizeof rounded);
-          }
-        };
-        if (m == 2) {
-          wide planes[16];
-          transform_weights<2>(g, planes);
-          store_planes(planes);
-        } else {
-          wide planes[36];
-          transform_weights<4>(g, planes);
-          store_planes(planes);
-        }
-      }
+    const int64_t s = task / chunks, c0 = task % chunks * weight_steps;
+    pack_steps<T>(m, input_gradient, d, w, layout, s, c0, packed + s * layout.strip);
   });
 }
 
@@ -205,14 +212,16 @@ constexpr runs_kernels<T> run_products = {
 // ---- The whole ----
 
 // Tiles are taken in blocks. Many: a thread transforms a block of its own and multiplies it with all weights. Few, or
-// with many channels: threads transform a block together and share out the weights.
+// with many channels: threads transform a block together and share out the weights. Weights that meet all tiles in one
+// block are packed strip by strip in the task that uses them, and stay in its core's caches.
 template <class T>
 struct plan {
   int64_t planes, tiles, block, blocks;
-  bool shared;
+  bool shared, own_weights;
   int64_t in_row, in_plane, in_size;     // transformed input of a block: planes of a row for each tile
   int64_t out_row, out_plane, out_size;  // products of a block with one strip
-  __attribute__((noinline)) plan(int tile, const direction& d) {
+  int64_t weights_size;                  // packed in the call: all strips, or a place's one
+  __attribute__((noinline)) plan(int tile, const direction& d, bool packed) {
     const int64_t n = tile + 2;
     planes = n * n;
     tiles = d.batch * parts_of(d.out_height, tile) * parts_of(d.out_width, tile);
@@ -231,17 +240,22 @@ struct plan {
     out_row = strip_vectors * vector_bytes;
     out_plane = odd_lines(rows * out_row);
     out_size = n * n * out_plane;
+    const packed_weights<T> weights(tile, d);
+    own_weights = !packed && shared && blocks == 1 && weights.strips >= 4;
+    weights_size = packed ? 0 : round_up(own_weights ? weights.strip : weights.size, 64);
   }
   int64_t for_places(int64_t places) const {
-    return (shared ? in_size + places * out_size : places * (in_size + out_size)) + 64;
+    return (own_weights ? places : 1) * weights_size + (shared ? 1 : places) * in_size + places * out_size + 64;
   }
 };
 
 template <class T>
 struct convolution {
   int m;
+  bool input_gradient;
   const direction& d;
   const conv_images &in, &out;
+  const conv_weights& weight;
   const conv_store& after;
   const char* packed;
   plan<T> how;
@@ -266,10 +280,9 @@ struct convolution {
   }
 
   // Their products with a strip of weights, and what becomes of these.
-  __attribute__((noinline)) void multiply_block(int64_t begin, int64_t end, int64_t strip, const char* v,
+  __attribute__((noinline)) void multiply_block(int64_t begin, int64_t end, int64_t strip, const char* u, const char* v,
                                                 char* products) const {
     const int64_t vectors = weights.width(strip), row = vectors * vector_bytes;
-    const char* u = packed + strip * weights.strip;
     for (int p = 0; p < how.planes; p++, u += weights.plane(strip))
       for (int64_t t = 0; t < end - begin;) {
         const int height = panel_heights<T>::choose(end - begin - t);
@@ -295,34 +308,51 @@ struct convolution {
     int64_t places = num_threads();
     while (places > 1 && how.for_places(places) > scratch_size) places--;
     scratch += -reinterpret_cast<intptr_t>(scratch) & 63;
+    const char* u = packed;
+    if (!packed && !how.own_weights) {
+      pack_weights<T>(m, input_gradient, d, weight, scratch);
+      u = scratch;
+      scratch += how.weights_size;
+    }
     const int64_t groups = parts_of(d.in_channels, lanes<T>);
     if (!how.shared)
       return parallel_for_places(how.blocks, places, [&](int64_t b, int64_t place) {
         const int64_t begin = b * how.block, end = minimum_of(how.tiles, begin + how.block);
         char* const own = scratch + place * (how.in_size + how.out_size);
         transform_block(begin, end, 0, groups * lanes<T>, own);
-        for (int64_t s = 0; s < weights.strips; s++) multiply_block(begin, end, s, own, own + how.in_size);
+        for (int64_t s = 0; s < weights.strips; s++)
+          multiply_block(begin, end, s, u + s * weights.strip, own, own + how.in_size);
       });
+    const int64_t own_size = how.out_size + (how.own_weights ? how.weights_size : 0);
     for (int64_t begin = 0; begin < how.tiles; begin += how.block) {
       const int64_t end = minimum_of(how.tiles, begin + how.block);
       parallel_for(groups, [&](int64_t g) { transform_block(begin, end, g * lanes<T>, (g + 1) * lanes<T>, scratch); });
       parallel_for_places(weights.strips, places, [&](int64_t s, int64_t place) {
-        multiply_block(begin, end, s, scratch, scratch + how.in_size + place * how.out_size);
+        char* const products = scratch + how.in_size + place * own_size;
+        char* const own = products + how.out_size;
+        if (how.own_weights)
+          for (int64_t c = 0; c < d.in_channels; c += weight_steps)
+            pack_steps<T>(m, input_gradient, d, weight, weights, s, c, own);
+        multiply_block(begin, end, s, how.own_weights ? own : u + s * weights.strip, scratch, products);
       });
     }
   }
 };
 
 template <class T>
-void convolve(int tile, const direction& d, const conv_images& in, const char* packed, const conv_store& store,
-              const conv_images& out, char* scratch, int64_t scratch_size) {
+void convolve(int tile, bool input_gradient, const conv_shape& s, const conv_images& in, const conv_weights& weight,
+              const char* packed, const conv_store& store, const conv_images& out, char* scratch,
+              int64_t scratch_size) {
+  const direction d = direction_of(input_gradient, s);
   const convolution<T> c{tile,
+                         input_gradient,
                          d,
                          in,
                          out,
+                         weight,
                          store,
                          packed,
-                         plan<T>(tile, d),
+                         plan<T>(tile, d, packed != nullptr),
                          packed_weights<T>(tile, d),
                          run_length<T>(tile, d.in_channels)};
   c.compute(scratch, scratch_size);
@@ -493,13 +523,15 @@ bool winograd_bound_holds(int tile, bool input_gradient, const conv_shape& s) {
 template <class T>
 double winograd_cost(int tile, bool input_gradient, const conv_shape& s, bool packed) {
   const direction d = direction_of(input_gradient, s);
-  const plan<T> how(tile, d);
+  const plan<T> how(tile, d, packed);
   const double in = double(d.in_channels), out = double(round_up(d.out_channels, lanes<T>));
   const double weights = double(how.planes) * in * out, tiles = double(round_up(how.tiles, 2));
-  const bool far = weights * sizeof(T) > 16 << 20;  // beyond the last-level cache
+  const double bytes = how.own_weights ? 0 : weights * sizeof(T);
+  const bool far = bytes >= 16 << 20;  // beyond the last-level cache
+  const double pack = packed ? 0 : how.own_weights ? 22 : far ? 40 : bytes >= 4 << 20 ? 30 : 16;
   const double multiply = tiles * weights, read = double(how.blocks) * weights * (far ? 11 : 4);
   const double transform = tile == 2 ? tiles * (80 * in + 63 * out) : tiles * (270 * in + 225 * out);
-  return 5e4 + maximum_of(multiply, read) + transform + (packed ? 0 : weights * (far ? 40 : 16));
+  return 5e4 + maximum_of(multiply, read) + transform + weights * pack;
 }
 
 template <class T>
@@ -516,20 +548,22 @@ void winograd_pack_weights(int tile, bool input_gradient, const conv_shape& s, c
 }
 
 template <class T>
-int64_t winograd_scratch(int tile, bool input_gradient, const conv_shape& s, int64_t threads) {
-  return plan<T>(tile, direction_of(input_gradient, s)).for_places(threads);
+int64_t winograd_scratch(int tile, bool input_gradient, const conv_shape& s, bool packed, int64_t threads) {
+  return plan<T>(tile, direction_of(input_gradient, s), packed).for_places(threads);
 }
 
 template <class T>
-void winograd_forward(int tile, const conv_shape& s, const conv_images& x, const char* packed, const conv_store& store,
-                      const conv_images& out, char* scratch, int64_t scratch_size) {
-  convolve<T>(tile, direction_of(false, s), x, packed, store, out, scratch, scratch_size);
+void winograd_forward(int tile, const conv_shape& s, const conv_images& x, const conv_weights& weight,
+                      const char* packed, const conv_store& store, const conv_images& out, char* scratch,
+                      int64_t scratch_size) {
+  convolve<T>(tile, false, s, x, weight, packed, store, out, scratch, scratch_size);
 }
 
 template <class T>
-void winograd_input_gradient(int tile, const conv_shape& s, const conv_images& gradient, const char* packed,
-                             const conv_store& store, const conv_images& out, char* scratch, int64_t scratch_size) {
-  convolve<T>(tile, direction_of(true, s), gradient, packed, store, out, scratch, scratch_size);
+void winograd_input_gradient(int tile, const conv_shape& s, const conv_images& gradient, const conv_weights& weight,
+                             const char* packed, const conv_store& store, const conv_images& out, char* scratch,
+                             int64_t scratch_size) {
+  convolve<T>(tile, true, s, gradient, weight, packed, store, out, scratch, scratch_size);
 }
 
 template <class T>
@@ -558,21 +592,21 @@ void winograd_weight_gradient(int tile, const conv_shape& s, const conv_images& 
   weight_gradient<T>(tile, direction_of(false, s), x, gradient, out, scratch, scratch_size);
 }
 
-#define INSTANTIATE(T)                                                                                                 \
-  template bool winograd_computes<T>(const conv_shape&, const conv_images&, const conv_images&);                       \
-  template bool winograd_bound_holds<T>(int, bool, const conv_shape&);                                                 \
-  template double winograd_cost<T>(int, bool, const conv_shape&, bool);                                                \
-  template int64_t winograd_weights_size<T>(int, const conv_shape&);                                                   \
-  template void winograd_pack_weights<T>(int, bool, const conv_shape&, const conv_weights&, char*);                    \
-  template int64_t winograd_scratch<T>(int, bool, const conv_shape&, int64_t);                                         \
-  template void winograd_forward<T>(int, const conv_shape&, const conv_images&, const char*, const conv_store&,        \
-                                    const conv_images&, char*, int64_t);                                               \
-  template void winograd_input_gradient<T>(int, const conv_shape&, const conv_images&, const char*, const conv_store&, \
-                                           const conv_images&, char*, int64_t);                                        \
-  template bool winograd_weight_bound_holds<T>(int, const conv_shape&);                                                \
-  template double winograd_weight_cost<T>(int, const conv_shape&);                                                     \
-  template int64_t winograd_weight_gradient_scratch<T>(int, const conv_shape&, int64_t);                               \
-  template void winograd_weight_gradient<T>(int, const conv_shape&, const conv_images&, const conv_images&,            \
+#define INSTANTIATE(T)                                                                                            \
+  template bool winograd_computes<T>(const conv_shape&, const conv_images&, const conv_images&);                  \
+  template bool winograd_bound_holds<T>(int, bool, const conv_shape&);                                            \
+  template double winograd_cost<T>(int, bool, const conv_shape&, bool);                                           \
+  template int64_t winograd_weights_size<T>(int, const conv_shape&);                                              \
+  template void winograd_pack_weights<T>(int, bool, const conv_shape&, const conv_weights&, char*);               \
+  template int64_t winograd_scratch<T>(int, bool, const conv_shape&, bool, int64_t);                              \
+  template void winograd_forward<T>(int, const conv_shape&, const conv_images&, const conv_weights&, const char*, \
+                                    const conv_store&, const conv_images&, char*, int64_t);                       \
+  template void winograd_input_gradient<T>(int, const conv_shape&, const conv_images&, const conv_weights&,       \
+                                           const char*, const conv_store&, const conv_images&, char*, int64_t);   \
+  template bool winograd_weight_bound_holds<T>(int, const conv_shape&);                                           \
+  template double winograd_weight_cost<T>(int, const conv_shape&);                                                \
+  template int64_t winograd_weight_gradient_scratch<T>(int, const conv_shape&, int64_t);                          \
+  template void winograd_weight_gradient<T>(int, const conv_shape&, const conv_images&, const conv_images&,       \
                                             const conv_weights&, char*, int64_t);
 INSTANTIATE(float)
 INSTANTIATE(double)

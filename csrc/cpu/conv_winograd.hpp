@@ -42,15 +42,17 @@ template <class T>
 void winograd_pack_weights(int tile, bool input_gradient, const conv_shape& shape, const conv_weights& weight,
                            char* packed);
 
-// Bytes of scratch for `threads`; with less, but enough for one, fewer take part.
+// packed: weights packed ahead, or NULL. Bytes of scratch for `threads`; with less, but enough for one, fewer take part.
 template <class T>
-int64_t winograd_scratch(int tile, bool input_gradient, const conv_shape& shape, int64_t threads);
+int64_t winograd_scratch(int tile, bool input_gradient, const conv_shape& shape, bool packed, int64_t threads);
 template <class T>
-void winograd_forward(int tile, const conv_shape& shape, const conv_images& x, const char* packed,
-                      const conv_store& store, const conv_images& out, char* scratch, int64_t scratch_size);
+void winograd_forward(int tile, const conv_shape& shape, const conv_images& x, const conv_weights& weight,
+                      const char* packed, const conv_store& store, const conv_images& out, char* scratch,
+                      int64_t scratch_size);
 template <class T>
-void winograd_input_gradient(int tile, const conv_shape& shape, const conv_images& gradient, const char* packed,
-                             const conv_store& store, const conv_images& out, char* scratch, int64_t scratch_size);
+void winograd_input_gradient(int tile, const conv_shape& shape, const conv_images& gradient, const conv_weights& weight,
+                             const char* packed, const conv_store& store, const conv_images& out, char* scratch,
+                             int64_t scratch_size);
 
 // The gradient of the weights sums over the tiles of all images instead, in runs again, with k of l tiles:
 //
