@@ -92,35 +92,27 @@ void pack_steps(int m, bool input_gradient, const direction& d, const conv_weigh
   constexpr int64_t size = sizeof(T);
   const int64_t o0 = s * widest_strip<T>, width = layout.width(s) * lanes<T>, plane = layout.plane(s);
   const int64_t steps = minimum_of(weight_steps, d.in_channels - c0), some = minimum_of(width, d.out_channels - o0);
-  alignas(64) weight_block<T> block = {};
-  const int64_t row = 9 * (input_gradient ? widest_strip<T> : weight_steps);
-  if (input_gradient)
-    copy_weights<T, false>(block, row, w, c0, o0, steps, some);
-  else
-    copy_weights<T, false>(block, row, w, o0, c0, some, steps);
-  const int64_t lane = input_gradient ? 9 : row, step = input_gradient ? row : 9;
+  alignas(64) weight_block<T> block, by_lane;  // by_lane: of a step and tap, the strip's channels in lanes
+  const int64_t row = 9 * (input_gradient ? widest_strip<T> : weight_steps) * size;
+  if (input_gradient) {
+    copy_weights<T, false>(block, row / size, w, c0, o0, steps, some);
+    for (int64_t c = 0; c < steps; c++)
+      pack_rows(by_lane + c * 9 * width, width, (const char*)block + c * row, size, 9 * size, 9, some);
+  } else {
+    copy_weights<T, false>(block, row / size, w, o0, c0, some, steps);
+    pack_rows(by_lane, width, (const char*)block, size, row, steps * 9, some);
+  }
   to += c0 * width * size;
   for (int64_t c = 0; c < steps; c++)
     for (int64_t o = 0; o < width; o += lanes<double>, to += lanes<double> * size) {
-      const T* const from = block + c * step + o * lane;
       wide g[9];
       for (int t = 0; t < 9; t++)
-        for (int l = 0; l < lanes<double>; l++) g[t][l] = double(from[l * lane + (input_gradient ? 8 - t : t)]);
-      const auto store_planes = [&](const auto& planes) {
-        for (int p = 0; p < (m + 2) * (m + 2); p++) {
-          const narrow<T> rounded = __builtin_convertvector(planes[p], narrow<T>);
-          memcpy(to + p * plane, &rounded, sizeof rounded);
-        }
+        g[t] = widen<T>((const char*)(by_lane + (c * 9 + (input_gradient ? 8 - t : t)) * width + o));
+      const auto store_plane = [&](int p, wide values) {
+        const narrow<T> rounded = __builtin_convertvector(values, narrow<T>);
+        memcpy(to + p * plane, &rounded, sizeof rounded);
       };
-      if (m == 2) {
-        wide planes[16];
-        transform_weights<2>(g, planes);
-        store_planes(planes);
-      } else {
-        wide planes[36];
-        transform_weights<4>(g, planes);
-        store_planes(planes);
-      }
+      m == 2 ? transform_weights<2>(g, store_plane) : transform_weights<4>(g, store_plane);
     }
 }
 
@@ -526,12 +518,11 @@ double winograd_cost(int tile, bool input_gradient, const conv_shape& s, bool pa
   const plan<T> how(tile, d, packed);
   const double in = double(d.in_channels), out = double(round_up(d.out_channels, lanes<T>));
   const double weights = double(how.planes) * in * out, tiles = double(round_up(how.tiles, 2));
-  const double bytes = how.own_weights ? 0 : weights * sizeof(T);
-  const bool far = bytes >= 16 << 20;  // beyond the last-level cache
-  const double pack = packed ? 0 : how.own_weights ? 22 : far ? 40 : bytes >= 4 << 20 ? 30 : 16;
+  const bool far = !how.own_weights && weights * sizeof(T) >= 16 << 20;  // beyond the last-level cache
+  const double pack = packed ? 0 : (how.own_weights ? 170 : 300) + double(how.planes) * (far ? 13 : 7);
   const double multiply = tiles * weights, read = double(how.blocks) * weights * (far ? 11 : 4);
   const double transform = tile == 2 ? tiles * (80 * in + 63 * out) : tiles * (270 * in + 225 * out);
-  return 5e4 + maximum_of(multiply, read) + transform + weights * pack;
+  return 5e4 + maximum_of(multiply, read) + transform + in * out * pack;
 }
 
 template <class T>

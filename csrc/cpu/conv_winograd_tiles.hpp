@@ -239,15 +239,18 @@ void store_outputs(int m, const direction& d, const conv_store& after, const con
 
 // Transforms of weights are computed in double, whatever T: one rounding. Planes: (n, n).
 typedef vec<double> wide;
-template <int m>
-__attribute__((noinline)) void transform_weights(const wide (&g)[9], wide (&planes)[(m + 2) * (m + 2)]) {
+template <int m, class F>  // store_plane(number, values), each as soon as it is known: 36 do not fit the registers
+[[gnu::always_inline]] inline void transform_weights(const wide (&g)[9], F store_plane) {
   constexpr int n = m + 2;
   wide half[3][n];
+#pragma GCC unroll 3
   for (int x = 0; x < 3; x++) winograd<m>::weights({g[x], g[3 + x], g[6 + x]}, half[x]);
+#pragma GCC unroll 6
   for (int y = 0; y < n; y++) {
     wide t[n];
     winograd<m>::weights({half[0][y], half[1][y], half[2][y]}, t);
-    for (int x = 0; x < n; x++) planes[y * n + x] = t[x] * (winograd<m>::scale[y] * winograd<m>::scale[x]);
+#pragma GCC unroll 6
+    for (int x = 0; x < n; x++) store_plane(y * n + x, t[x] * (winograd<m>::scale[y] * winograd<m>::scale[x]));
   }
 }
 template <int m>
@@ -289,7 +292,7 @@ __attribute__((noinline)) void copy_weights(T* copy, int64_t copy_row, const con
       if constexpr (back)
         copy_elements((T*)from, copy, columns * 9);
       else
-        copy_elements(copy, (const T*)from, columns * 9);
+        copy_elements(copy, (const T*)from, columns * 9, columns * 9 * size);  // and the next columns come nearer
       continue;
     }
     for (int64_t c = 0; c < columns; c++)
