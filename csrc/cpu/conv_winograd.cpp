@@ -361,24 +361,20 @@ template <class T>
 void store_weights_gradient(int m, const char* sums, int64_t plane, int64_t width, const conv_weights& out, int64_t o,
                             int64_t count, int64_t c, int64_t c_end) {
   constexpr int64_t size = sizeof(T), row = 9 * weight_steps;
-  alignas(64) weight_block<T> block;
-  for (int64_t step = c; step < c_end; step++)
+  alignas(64) weight_block<T> block, by_lane;
+  T* to = by_lane;
+  for (int64_t step = c; step < c_end; step++, to += 9 * width)
     for (int64_t lane = 0; lane < width; lane += lanes<double>) {
       const char* const from = sums + (step * width + lane) * size;
+      const auto load_plane = [&](int p) { return widen<T>(from + p * plane); };
       wide g[9];
-      if (m == 2) {
-        wide planes[16];
-        for (int p = 0; p < 16; p++) planes[p] = widen<T>(from + p * plane);
-        transform_weights_gradient<2>(planes, g);
-      } else {
-        wide planes[36];
-        for (int p = 0; p < 36; p++) planes[p] = widen<T>(from + p * plane);
-        transform_weights_gradient<4>(planes, g);
+      m == 2 ? transform_weights_gradient<2>(load_plane, g) : transform_weights_gradient<4>(load_plane, g);
+      for (int t = 0; t < 9; t++) {
+        const narrow<T> rounded = __builtin_convertvector(g[t], narrow<T>);
+        memcpy(to + t * width + lane, &rounded, sizeof rounded);
       }
-      T* const to = block + lane * row + (step - c) * 9;
-      for (int t = 0; t < 9; t++)
-        for (int l = 0; l < lanes<double>; l++) to[l * row + t] = T(g[t][l]);
     }
+  pack_columns(block, 9 * (c_end - c), row, (const char*)by_lane, size, width * size, count, 9 * (c_end - c));
   copy_weights<T, true>(block, row, out, o, c, count, c_end - c);
 }
 
@@ -569,7 +565,7 @@ double winograd_weight_cost(int tile, const conv_shape& s) {
   const double in = double(how.groups * lanes<T>), out = double(how.vectors * lanes<T>), tiles = double(how.tiles);
   const double sums = double(how.planes) * in * out;
   return 5e4 + sums * (tiles * 1.1 + double(how.blocks) * (sums * sizeof(T) > 4 << 20 ? 16 : 2)) +
-         tiles * (tile == 2 ? 80 : 250) * (in + out) + in * out * (tile == 2 ? 350 : 600);
+         tiles * (tile == 2 ? 80 : 250) * (in + out) + in * out * (tile == 2 ? 180 : 290);
 }
 
 template <class T>

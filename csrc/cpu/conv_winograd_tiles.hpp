@@ -253,19 +253,24 @@ template <int m, class F>  // store_plane(number, values), each as soon as it is
     for (int x = 0; x < n; x++) store_plane(y * n + x, t[x] * (winograd<m>::scale[y] * winograd<m>::scale[x]));
   }
 }
-template <int m>
-__attribute__((noinline)) void transform_weights_gradient(const wide (&planes)[(m + 2) * (m + 2)], wide (&g)[9]) {
+template <int m, class F>  // load_plane(number)
+[[gnu::always_inline]] inline void transform_weights_gradient(F load_plane, wide (&g)[9]) {
   constexpr int n = m + 2;
   wide half[3][n];
+#pragma GCC unroll 6
   for (int x = 0; x < n; x++) {
     wide down[n], transformed[3];
-    for (int y = 0; y < n; y++) down[y] = planes[y * n + x];
+#pragma GCC unroll 6
+    for (int y = 0; y < n; y++) down[y] = load_plane(y * n + x);
     winograd<m>::weights_gradient(down, transformed);
+#pragma GCC unroll 3
     for (int y = 0; y < 3; y++) half[y][x] = transformed[y];
   }
+#pragma GCC unroll 3
   for (int y = 0; y < 3; y++) {
     wide transformed[3];
     winograd<m>::weights_gradient(half[y], transformed);
+#pragma GCC unroll 3
     for (int x = 0; x < 3; x++) g[y * 3 + x] = transformed[x];
   }
 }
