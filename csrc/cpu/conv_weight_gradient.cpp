@@ -78,6 +78,10 @@ void product_weight_gradient(const conv_shape& shape, const conv_images& gradien
   if (how.tasks == 0) return;
   const int64_t taps = volume(shape.kernel), positions = shape.batch * volume(shape.out);
   const bool patches_down = channels_together<T>(x) && !rows_together<T>(x);  // a patch is contiguous: (tap, channel)
+  bool one_tap = patches_down && x.batch == volume(shape.out) * x.space[2];
+  for (int d = 0; d < 3; d++)
+    one_tap = one_tap && shape.kernel[d] == 1 && shape.stride[d] == 1 && shape.padding[d] == 0 &&
+              (d == 2 || x.space[d] == shape.out[d + 1] * x.space[d + 1]);
   sampling from{};
   from.batch = shape.batch;
   from.channels = shape.in_channels;
@@ -89,6 +93,10 @@ void product_weight_gradient(const conv_shape& shape, const conv_images& gradien
   if (gradient.space[1] == shape.out[2] * gradient.space[2] && gradient.space[0] == shape.out[1] * gradient.space[1]) {
     plane.axis[2].count = volume(shape.out);
     plane.axis[0].count = plane.axis[1].count = 1;
+    if (gradient.batch == volume(shape.out) * gradient.space[2]) {  // of images, too
+      plane.axis[2].count *= shape.batch;
+      plane.batch = 1;
+    }
   }
 
   // Where element k of a patch lies in the weights of one out channel.
@@ -153,9 +161,13 @@ void product_weight_gradient(const conv_shape& shape, const conv_images& gradien
     const int64_t end = minimum_of(positions, (part + 1) * how.part_positions);
     for (int64_t p = part * how.part_positions; p < end; p += most_positions) {
       const int64_t deep = minimum_of(most_positions, end - p);
-      int64_t a_row = size, a_step;
       const int64_t run_count = find_runs(mine, p, deep, runs);
-      if (patches_down) {
+      const char* a = patches;
+      int64_t a_row = size, a_step;
+      if (one_tap) {  // patches lie in the image as they are wanted
+        a = mine.in.data + p * x.space[2] + k0 * size;
+        a_step = x.space[2];
+      } else if (patches_down) {
         a_step = packed_row<T>(rows);
         pack_patch_rows<T>(patches, a_step, mine, runs, run_count, k0, k1);
       } else {
@@ -163,20 +175,26 @@ void product_weight_gradient(const conv_shape& shape, const conv_images& gradien
         a_step = size;
         pack_patch_columns((T*)patches, a_row / size, mine, runs, run_count, k0, k1);
       }
-      const int64_t plane_runs = find_runs(plane, p, deep, runs);
-      for (int64_t j = 0; j < columns; j += strip_width<T>) {
-        const int64_t some = minimum_of(strip_width<T>, columns - j), width = round_up(some, lanes<T>);
-        pack_gradient(rows_of_gradient + j * deep, width, gradient, group * shape.out_channels + o0 + j, runs,
-                      plane_runs, some);
-      }
+      // The gradient's channels that are neighbours are read in place.
+      const int64_t plane_runs = find_runs(plane, p, deep, runs), channel = group * shape.out_channels + o0;
+      const bool in_place = gradient.channel == size && columns % lanes<T> == 0 && plane_runs == 1;
+      if (!in_place)
+        for (int64_t j = 0; j < columns; j += strip_width<T>) {
+          const int64_t some = minimum_of(strip_width<T>, columns - j), width = round_up(some, lanes<T>);
+          pack_gradient(rows_of_gradient + j * deep, width, gradient, channel + j, runs, plane_runs, some);
+        }
+      const char* const first_row = gradient.data + runs[0].image * gradient.batch + runs[0].q[0] * gradient.space[0] +
+                                    runs[0].q[1] * gradient.space[1] + runs[0].q[2] * gradient.space[2] +
+                                    channel * size;
       const bool starts = p == part * how.part_positions;
       for (int64_t j = 0; j < columns; j += strip_width<T>) {
         const int64_t width = minimum_of(strip_width<T>, padded - j);
+        const char* const b = in_place ? first_row + j * size : (const char*)(rows_of_gradient + j * deep);
+        const int64_t b_step = in_place ? gradient.space[2] : width * size;
         for (int64_t r = 0; r < panels.count; r++) {
           T* const c = sums + panels.begin(r) * padded + j;
-          tiles<T>().by[width / lanes<T> - 1][panels.rows(r)](deep, patches + panels.begin(r) * a_row, a_row, a_step,
-                                                              (const char*)(rows_of_gradient + j * deep), width * size,
-                                                              0, starts ? (const char*)zeros : (const char*)c,
+          tiles<T>().by[width / lanes<T> - 1][panels.rows(r)](deep, a + panels.begin(r) * a_row, a_row, a_step, b,
+                                                              b_step, 0, starts ? (const char*)zeros : (const char*)c,
                                                               starts ? 0 : padded * size, (char*)c, padded * size);
         }
       }
