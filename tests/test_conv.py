@@ -278,6 +278,39 @@ def test_inputs_anywhere_in_memory(dtype, computed_by, rng):
         assert (F.conv2d(hominy.from_numpy(ones), hominy.from_numpy(np.ones((1, 4, 2, 2), dtype))).numpy() == 16).all()
 
 
+@both_dtypes
+def test_weights_gradient_of_one_tap(dtype, computed_by, rng):
+    """What lies in memory as patches are wanted is read in place: but only the image, however it lies."""
+    big = rng.standard_normal((3, 4, 6, 7, 5)).astype(dtype)  # N, D, H, W + 1, C
+    small = rng.standard_normal((3, 5, 1, 1)).astype(dtype)
+    images = {
+        "channels-last": (big[:, 0, :, :6].transpose(0, 3, 1, 2).copy(order="K"), ((0, 0), (0, 0))),
+        "padded behind": (np.ascontiguousarray(big[:, 0]).transpose(0, 3, 1, 2), ((0, 1), (0, 1))),
+        "the same pixel everywhere": (np.broadcast_to(small, (3, 5, 4, 4)), ((0, 1), (0, 1))),
+        "part of each row": (big[:, 0, :, :6].transpose(0, 3, 1, 2), ((0, 0), (0, 1))),
+        "part of each row, 3d": (big[:, :, :, :6].transpose(0, 4, 1, 2, 3), ((0, 0), (0, 0), (0, 1))),
+        "one column": (big[:, 0, :, :1].transpose(0, 3, 1, 2), ((0, 0), (0, 0))),
+        "one pixel": (big[:, 0, :1, :1].transpose(0, 3, 1, 2), ((0, 0), (0, 0))),
+    }
+    for name, (x, padding) in images.items():
+        space = [n + before + behind for n, (before, behind) in zip(x.shape[2:], padding, strict=True)]
+        for channels in (16, 32, 37):
+            gradient = rng.standard_normal((3, *space, channels)).astype(dtype)
+            gradient = np.moveaxis(gradient, -1, 1)
+            weight = hominy.from_numpy(rng.standard_normal((channels, 5, *[1] * len(space))).astype(dtype))
+            weight.requires_grad = True
+            function = F.conv2d if len(space) == 2 else F.conv3d
+            out = function(hominy.from_numpy(x), weight, padding=padding)
+            (got,) = hominy.autograd.grad(out, (weight,), hominy.from_numpy(gradient))
+            inside = (slice(None), slice(None), *(slice(0, n) for n in x.shape[2:]))
+            axes = "abcd"[: len(space)]
+            terms = f"no{axes},ni{axes}->oi", gradient[inside].astype("longdouble"), x.astype("longdouble")
+            exact = np.einsum(*terms).reshape(weight.shape)
+            bound = np.einsum(terms[0], np.abs(terms[1]), np.abs(terms[2])).reshape(weight.shape)
+            bound *= (x[:, 0].size + 2) * unit_roundoff(dtype)
+            assert_within(got.numpy(), exact, bound, f"{name}, {channels} channels")
+
+
 def test_the_layout_of_the_output(computed_by, rng):
     """As PyTorch: the input's; one channel or one pixel counts as contiguous."""
     for x, out in (((2, 8, 5, 6), True), ((2, 1, 5, 6), False), ((2, 8, 1, 1), False), ((2, 8, 5, 1), True)):

@@ -50,6 +50,16 @@ plan make_plan(const conv_shape& shape) {
   return how;
 }
 
+// Whether the positions of an image, and of all images, lie space[2] apart, each row behind the one before. A dimension of
+// one may have any stride, which says nothing (and as the innermost, not where a row's next position would be).
+inline bool rows_follow(const conv_images& images, const int64_t (&extent)[3]) {
+  return (extent[2] > 1 || volume(extent) == 1) && (extent[1] == 1 || images.space[1] == extent[2] * images.space[2]) &&
+         (extent[0] == 1 || images.space[0] == extent[1] * extent[2] * images.space[2]);
+}
+inline bool images_follow(const conv_images& images, const int64_t (&extent)[3], int64_t batch) {
+  return batch == 1 || (extent[2] > 1 && images.batch == volume(extent) * images.space[2]);
+}
+
 // to[k][j] for a strip of the gradient: its positions down, `columns` of its channels across.
 template <class T>
 void pack_gradient(T* to, int64_t width, const conv_images& gradient, int64_t channel, const position_run* runs,
@@ -78,10 +88,11 @@ void product_weight_gradient(const conv_shape& shape, const conv_images& gradien
   if (how.tasks == 0) return;
   const int64_t taps = volume(shape.kernel), positions = shape.batch * volume(shape.out);
   const bool patches_down = channels_together<T>(x) && !rows_together<T>(x);  // a patch is contiguous: (tap, channel)
-  bool one_tap = patches_down && x.batch == volume(shape.out) * x.space[2];
+  // Patches of one element at every position of x, behind which nothing is padded.
+  bool one_tap = patches_down && rows_follow(x, shape.in) && images_follow(x, shape.in, shape.batch);
   for (int d = 0; d < 3; d++)
-    one_tap = one_tap && shape.kernel[d] == 1 && shape.stride[d] == 1 && shape.padding[d] == 0 &&
-              (d == 2 || x.space[d] == shape.out[d + 1] * x.space[d + 1]);
+    one_tap =
+        one_tap && shape.kernel[d] == 1 && shape.stride[d] == 1 && shape.padding[d] == 0 && shape.in[d] == shape.out[d];
   sampling from{};
   from.batch = shape.batch;
   from.channels = shape.in_channels;
@@ -90,10 +101,10 @@ void product_weight_gradient(const conv_shape& shape, const conv_images& gradien
     from.axis[d] = {shape.out[d], shape.stride[d], shape.kernel[d], -shape.padding[d], shape.dilation[d], shape.in[d]};
   // Positions of the gradient: rows that follow each other in memory are one.
   sampling plane = from;
-  if (gradient.space[1] == shape.out[2] * gradient.space[2] && gradient.space[0] == shape.out[1] * gradient.space[1]) {
+  if (rows_follow(gradient, shape.out)) {
     plane.axis[2].count = volume(shape.out);
     plane.axis[0].count = plane.axis[1].count = 1;
-    if (gradient.batch == volume(shape.out) * gradient.space[2]) {  // of images, too
+    if (images_follow(gradient, shape.out, shape.batch)) {
       plane.axis[2].count *= shape.batch;
       plane.batch = 1;
     }
@@ -161,7 +172,6 @@ void product_weight_gradient(const conv_shape& shape, const conv_images& gradien
     const int64_t end = minimum_of(positions, (part + 1) * how.part_positions);
     for (int64_t p = part * how.part_positions; p < end; p += most_positions) {
       const int64_t deep = minimum_of(most_positions, end - p);
-      const int64_t run_count = find_runs(mine, p, deep, runs);
       const char* a = patches;
       int64_t a_row = size, a_step;
       if (one_tap) {  // patches lie in the image as they are wanted
@@ -169,13 +179,13 @@ void product_weight_gradient(const conv_shape& shape, const conv_images& gradien
         a_step = x.space[2];
       } else if (patches_down) {
         a_step = packed_row<T>(rows);
-        pack_patch_rows<T>(patches, a_step, mine, runs, run_count, k0, k1);
+        pack_patch_rows<T>(patches, a_step, mine, runs, find_runs(mine, p, deep, runs), k0, k1);
       } else {
         a_row = packed_row<T>(deep);
         a_step = size;
-        pack_patch_columns((T*)patches, a_row / size, mine, runs, run_count, k0, k1);
+        pack_patch_columns((T*)patches, a_row / size, mine, runs, find_runs(mine, p, deep, runs), k0, k1);
       }
-      // The gradient's channels that are neighbours are read in place.
+      // The gradient is read in place where its channels are neighbours and whole vectors, its positions one run.
       const int64_t plane_runs = find_runs(plane, p, deep, runs), channel = group * shape.out_channels + o0;
       const bool in_place = gradient.channel == size && columns % lanes<T> == 0 && plane_runs == 1;
       if (!in_place)

@@ -261,13 +261,14 @@ void multiply_block(const product& x, const plan& how, const sources& from, cons
 // enough to be worth a thread's while. No sum is cut, so the grid may be anything.
 struct task_grid {
   int64_t panels, strips, down, across;
-  task_grid(double work, const panel_list& rows, int64_t strip_count, int64_t strip_width, bool own_b) {
+  // own_places: where each task packs its strips of b, for how many at once; else 0.
+  task_grid(double work, const panel_list& rows, int64_t strip_count, int64_t strip_width, int64_t own_places) {
     int64_t wanted = work < 2 * least_task ? 1 : tasks_worth(work, least_task, max_tasks);
     panels = wanted == 1 ? rows.count : minimum_of(rows.count, panels_in_cache);
     strips = strip_count;
-    if (own_b && wanted > 1) {  // a strip in several tasks is packed in each
-      strips = 1;
-      wanted = minimum_of<int64_t>(wanted, 2 * num_threads());
+    if (own_places > 0) {  // a strip in several tasks would be packed in each
+      strips = parts_of(strip_count, wanted);
+      wanted = own_places == 1 ? 1 : minimum_of(wanted, 2 * minimum_of<int64_t>(num_threads(), own_places));
     }
     for (;;) {
       down = parts_of(rows.count, panels);
@@ -306,7 +307,7 @@ void multiply_tiles(const product& x, const plan& how, char* scratch) {
         const int64_t depth = minimum_of(how.k_span, x.k - p);
         const panel_list panels(m);
         const int64_t strips = parts_of(n, strip);
-        const task_grid grid(double(m) * double(n) * double(depth), panels, strips, strip, how.own_b);
+        const task_grid grid(double(m) * double(n) * double(depth), panels, strips, strip, how.own_b ? how.places : 0);
         const bool serial = grid.down * grid.across == 1;
 
         product block = x;
