@@ -12,6 +12,8 @@ template <class T>
 constexpr int64_t most_columns = 16 * lanes<T>;  // of out channels in one task: its sums stay in the second-level cache
 template <class T>
 constexpr int64_t strip_width = 2 * lanes<T>;
+constexpr int64_t longest_step =
+    512;  // bytes between positions that are read in place: pieces of longer rows are packed
 constexpr int64_t wanted_tasks = 8;
 constexpr int64_t max_parts = 16;
 constexpr double least_task = 1 << 18;
@@ -89,7 +91,8 @@ void product_weight_gradient(const conv_shape& shape, const conv_images& gradien
   const int64_t taps = volume(shape.kernel), positions = shape.batch * volume(shape.out);
   const bool patches_down = channels_together<T>(x) && !rows_together<T>(x);  // a patch is contiguous: (tap, channel)
   // Patches of one element at every position of x, behind which nothing is padded.
-  bool one_tap = patches_down && rows_follow(x, shape.in) && images_follow(x, shape.in, shape.batch);
+  bool one_tap =
+      patches_down && x.space[2] <= longest_step && rows_follow(x, shape.in) && images_follow(x, shape.in, shape.batch);
   for (int d = 0; d < 3; d++)
     one_tap =
         one_tap && shape.kernel[d] == 1 && shape.stride[d] == 1 && shape.padding[d] == 0 && shape.in[d] == shape.out[d];
@@ -185,9 +188,10 @@ void product_weight_gradient(const conv_shape& shape, const conv_images& gradien
         a_step = size;
         pack_patch_columns((T*)patches, a_row / size, mine, runs, find_runs(mine, p, deep, runs), k0, k1);
       }
-      // The gradient is read in place where its channels are neighbours and whole vectors, its positions one run.
+      // The gradient is read in place where its channels are neighbours and whole vectors, its positions one run and near.
       const int64_t plane_runs = find_runs(plane, p, deep, runs), channel = group * shape.out_channels + o0;
-      const bool in_place = gradient.channel == size && columns % lanes<T> == 0 && plane_runs == 1;
+      const bool in_place =
+          gradient.channel == size && columns % lanes<T> == 0 && plane_runs == 1 && gradient.space[2] <= longest_step;
       if (!in_place)
         for (int64_t j = 0; j < columns; j += strip_width<T>) {
           const int64_t some = minimum_of(strip_width<T>, columns - j), width = round_up(some, lanes<T>);
