@@ -12,8 +12,7 @@ template <class T>
 constexpr int64_t most_columns = 16 * lanes<T>;  // of out channels in one task: its sums stay in the second-level cache
 template <class T>
 constexpr int64_t strip_width = 2 * lanes<T>;
-constexpr int64_t longest_step =
-    512;  // bytes between positions that are read in place: pieces of longer rows are packed
+constexpr int64_t longest_step = 512;  // bytes between positions read in place: of longer rows, pieces are packed
 constexpr int64_t wanted_tasks = 8;
 constexpr int64_t max_parts = 16;
 constexpr double least_task = 1 << 18;
