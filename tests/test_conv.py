@@ -136,6 +136,12 @@ CONVOLUTIONS = [
     ("conv2d", (1, 1, 28, 28), (16, 1, 5, 5), {"padding": 2}),
     ("conv3d", (1, 2, 5, 4, 6), (3, 2, 3, 2, 2), {"stride": (1, 2, 1), "padding": (1, 0, 2)}),
     ("conv3d", (2, 4, 4, 5, 3), (4, 1, 2, 3, 3), {"groups": 4, "padding": 1, "dilation": (1, 2, 1)}),
+    # rows of images that neighbouring rows of the result share: of some planes, strided, dilated, longer than a block
+    ("conv3d", (2, 8, 5, 7, 11), (18, 8, 3, 3, 3), {"padding": 1}),
+    ("conv3d", (1, 16, 6, 9, 14), (20, 8, 2, 5, 3), {"padding": (1, 2, 1), "stride": (2, 3, 1), "groups": 2}),
+    ("conv2d", (3, 9, 23, 40), (17, 9, 3, 3), {"padding": 1, "stride": 2}),
+    ("conv2d", (2, 16, 19, 30), (18, 16, 3, 2), {"padding": (4, 3), "dilation": (2, 3)}),
+    ("conv2d", (2, 8, 3, 531), (17, 8, 3, 5), {"padding": (2, 1)}),
 ]  # fmt: skip
 TRANSPOSED = [
     ("conv_transpose1d", (2, 3, 7), (3, 4, 4), {"stride": 2, "padding": 1}),

@@ -196,7 +196,7 @@ int64_t scratch_size(hominy_conv_direction direction, const problem& p, hominy_c
   switch (algorithm) {
     case HOMINY_CONV_AUTO: return 0;
     case HOMINY_CONV_PRODUCT:
-      if (direction == HOMINY_CONV_WEIGHT_GRADIENT) return product_weight_gradient_scratch<T>(p.shape, threads);
+      if (direction == HOMINY_CONV_WEIGHT_GRADIENT) return product_weight_gradient_scratch<T>(p.shape, p.x, threads);
       return product_scratch<T>(back, p.shape, back ? p.out : p.x, p.weight, back ? p.x : p.out, packed, threads);
     case HOMINY_CONV_DEPTHWISE: return depthwise_scratch<T>(p.shape, p.x, p.out);
     case HOMINY_CONV_GROUPED: return grouped_scratch<T>(p.shape, p.x, p.out);

@@ -7,7 +7,7 @@
 #include "conv_product.hpp"
 
 #include "conv_product_tile.hpp"
-#include "conv_sampling.hpp"
+#include "conv_rows.hpp"
 #include "parallel_for.hpp"
 
 namespace hominy::HOMINY_LEVEL {
@@ -17,14 +17,13 @@ template <class T>
 constexpr int64_t deepest_block = 2048 / sizeof(T);  // of k: a strip of it is 64 KB
 template <class T>
 constexpr int64_t strip_width = 2 * lanes<T>;
-constexpr int64_t strips_in_cache = 6;         // of patches, beside a panel of weights
-constexpr int64_t panels_in_cache = 12;        // of patches, beside a strip of weights
-constexpr int64_t rows_in_cache = 384 * 1024;  // bytes of image rows, beside a strip of weights
-constexpr int64_t shortest_run = 6;            // of positions that is worth rows of its own
-constexpr int64_t wanted_tasks = 8;            // a product is cut so far where it can be
-constexpr double least_task = 1 << 18;         // multiply-adds that repay handing a task to a thread
-constexpr int64_t channels_a_packing = 128;    // that repay packing the same patches once more
-constexpr int64_t fetched_ahead = 256;         // bytes of a row of weights
+constexpr int64_t strips_in_cache = 6;       // of patches, beside a panel of weights
+constexpr int64_t panels_in_cache = 12;      // of patches, beside a strip of weights
+constexpr int64_t shortest_run = 6;          // of positions that is worth rows of its own
+constexpr int64_t wanted_tasks = 8;          // a product is cut so far where it can be
+constexpr double least_task = 1 << 18;       // multiply-adds that repay handing a task to a thread
+constexpr int64_t channels_a_packing = 128;  // that repay packing the same patches once more
+constexpr int64_t fetched_ahead = 256;       // bytes of a row of weights
 
 // out[n, g channels + o, first + q step] = store(sum over k channel, tap of weight x sample), for every position q.
 struct sampled_product {
@@ -144,7 +143,7 @@ struct plan {
   // A block of positions: so many, all of one row of the result where there are several blocks a row.
   int64_t positions, block_positions, blocks, blocks_a_row, channel_parts;
   int64_t pieces, piece_length;               // of a patch (down), of a channel's weights (across)
-  int64_t pixel_pitch, row_pitch, run_pitch;  // in_rows: from one copied pixel, row, run of positions to the next
+  image_rows rows;                            // in_rows
   int64_t tasks, weights_size, task_scratch;  // bytes
 
   int64_t block_begin(int64_t block, int64_t row_length) const {
@@ -209,26 +208,6 @@ bool patches_in_place(const sampled_product& x) {
   return x.from.axis[2].step * x.from.in.space[2] % 2048 != 0;
 }
 
-// Rows of the image for a run of positions: whether they fit, and how they are laid out.
-template <class T>
-bool plan_rows(const sampled_product& x, int64_t run, plan& how) {
-  constexpr int64_t size = sizeof(T);
-  const sampled_axis& along = x.from.axis[2];
-  const int64_t pixel = x.from.channels * size, rows = x.from.axis[0].taps * x.from.axis[1].taps;
-  const bool collide = pixel * along.step % 1024 == 0;
-  const bool joined = !collide && along.offset_step == 1;
-  how.pixel_pitch = collide ? pixel + 64 : pixel;
-  int64_t span;
-  if (__builtin_mul_overflow(along.taps, along.offset_step, &span)) return false;
-  span += run * along.step;
-  if (__builtin_mul_overflow(span, how.pixel_pitch, &how.row_pitch) || how.row_pitch > rows_in_cache) return false;
-  how.row_pitch = packed_row<char>(how.row_pitch);
-  if (__builtin_mul_overflow(rows, how.row_pitch, &how.run_pitch)) return false;
-  how.pieces = joined ? rows : rows * along.taps;
-  how.piece_length = joined ? along.taps * x.from.channels : x.from.channels;
-  return how.run_pitch <= rows_in_cache && how.pieces <= rows_in_cache / 64;
-}
-
 template <class T>
 plan make_plan(const sampled_product& x, bool packed) {
   constexpr int64_t size = sizeof(T);
@@ -271,21 +250,23 @@ plan make_plan(const sampled_product& x, bool packed) {
       how.k_block = how.depth;
       how.pieces = 1;
       how.piece_length = how.depth;
-    } else if (row_length >= shortest_run && how.depth > 0 && plan_rows<T>(x, run, how)) {
+    } else if (row_length >= shortest_run && how.depth > 0 && how.rows.plan<T>(x.from, run)) {
       how.source = patches::in_rows;
+      how.pieces = how.rows.pieces;
+      how.piece_length = how.rows.piece_length;
       how.k_block = how.depth;
       if (row_length > most) {
         how.blocks_a_row = parts_of(row_length, most);
         how.block_positions = parts_of(row_length, how.blocks_a_row);
         how.blocks = how.positions / row_length * how.blocks_a_row;
-        how.task_scratch = how.run_pitch;
+        how.task_scratch = how.rows.run_pitch;
       } else {
-        const int64_t fitting = minimum_of(most / row_length, rows_in_cache / how.run_pitch);
+        const int64_t fitting = minimum_of(most / row_length, rows_in_cache / how.rows.run_pitch);
         const int64_t all_rows = how.positions / row_length;
         const int64_t rows = maximum_of<int64_t>(1, minimum_of(fitting, all_rows / minimum_of(cut, all_rows)));
         how.block_positions = rows * row_length;
         how.blocks = parts_of(how.positions, how.block_positions);
-        how.task_scratch = rows * how.run_pitch;
+        how.task_scratch = rows * how.rows.run_pitch;
       }
     } else {
       how.source = patches::packed;
@@ -506,43 +487,14 @@ void multiply_across(const sampled_product& x, const plan& how, const char* weig
                         tiles<T>().by[strip.vectors - 1][rows](k, a, a_row, a_step, b, strip.vectors * vector_bytes, 0,
                                                                start, start_row, c, c_row);
                       else
-                        piecewise_tiles<T>().by[strip.vectors][rows](k, offset, how.piece_length, a, a_row, ahead, b,
-                                                                     start, start_row, c, c_row);
+                        piecewise_tiles<T>().by[strip.vectors][rows](k, offset, how.piece_length, a, a_row, size, ahead,
+                                                                     b, strip.vectors * vector_bytes, start, start_row,
+                                                                     c, c_row);
                     });
       }
     }
     if (k == 0) break;
   }
-}
-
-// A run's rows of the image, with zeros where the kernel hangs over: to[row tap][pixel][channel].
-template <class T>
-void copy_rows(const sampled_product& x, const plan& how, const position_run& run, char* to) {
-  constexpr int64_t size = sizeof(T);
-  const sampled_axis &depth = x.from.axis[0], &height = x.from.axis[1], &along = x.from.axis[2];
-  const int64_t pixel = x.from.channels * size, first = run.q[2] * along.step + along.offset;
-  const int64_t span = (run.count - 1) * along.step + (along.taps - 1) * along.offset_step + 1;
-  const valid_range valid(first, 1, span, along.extent);
-  const bool joined = how.pixel_pitch == pixel && x.from.in.space[2] == pixel;
-  for (int64_t t0 = 0; t0 < depth.taps; t0++)
-    for (int64_t t1 = 0; t1 < height.taps; t1++, to += how.row_pitch) {
-      const int64_t i0 = run.q[0] * depth.step + depth.offset + t0 * depth.offset_step;
-      const int64_t i1 = run.q[1] * height.step + height.offset + t1 * height.offset_step;
-      if (!inside(i0, depth.extent) || !inside(i1, height.extent)) {
-        memset(to, 0, size_t(span * how.pixel_pitch));
-        continue;
-      }
-      const char* from = x.from.in.data + run.image * x.from.in.batch + i0 * x.from.in.space[0] +
-                         i1 * x.from.in.space[1] + (first + valid.low) * x.from.in.space[2];
-      memset(to, 0, size_t(valid.low * how.pixel_pitch));
-      char* target = to + valid.low * how.pixel_pitch;
-      if (joined)
-        copy_elements((T*)target, (const T*)from, (valid.high - valid.low) * x.from.channels);
-      else
-        for (int64_t i = valid.low; i < valid.high; i++, target += how.pixel_pitch, from += x.from.in.space[2])
-          copy_elements((T*)target, (const T*)from, x.from.channels);
-      memset(to + valid.high * how.pixel_pitch, 0, size_t((span - valid.high) * how.pixel_pitch));
-    }
 }
 
 // Positions down: neighbours in the result whose patches are `pitch` apart.
@@ -577,14 +529,11 @@ void multiply_down(const sampled_product& x, const plan& how, const char* strips
       add_panels(i, end - i, x.from.in.data + block.in_at[i]);
     }
   } else if (how.source == patches::in_rows) {
-    pitch = x.from.axis[2].step * how.pixel_pitch;
-    const int64_t taps = how.piece_length == x.from.channels ? x.from.axis[2].taps : 1;
-    for (int64_t i = 0; i < how.pieces; i++)
-      offset[i] = i / taps * how.row_pitch + i % taps * x.from.axis[2].offset_step * how.pixel_pitch;
-    for (int64_t r = 0; r < block.run_count; r++) {
-      copy_rows<T>(x, how, block.runs[r], scratch + r * how.run_pitch);
-      add_panels(block.runs[r].first, block.runs[r].count, scratch + r * how.run_pitch);
-    }
+    pitch = x.from.axis[2].step * how.rows.pixel_pitch;
+    how.rows.place_pieces(x.from, offset);
+    const char* at[most_positions];
+    how.rows.copy<T>(x.from, block.runs, block.run_count, scratch, at);
+    for (int64_t r = 0; r < block.run_count; r++) add_panels(block.runs[r].first, block.runs[r].count, at[r]);
   } else {
     pitch = packed_row<T>(how.k_block);
     add_panels(0, positions, scratch);
@@ -612,8 +561,8 @@ void multiply_down(const sampled_product& x, const plan& how, const char* strips
         run_tile<T>(tile, {x.out.data, block.out_at + panel.first, column_at},
                     {x.store.residual.data, block.residual_at + panel.first, residual_column_at},
                     [&](const char* start, int64_t start_row, char* c, int64_t c_row) {
-                      piecewise_tiles<T>().by[vectors][panel.rows](k, offset, length, panel.a, pitch, 0, b, start,
-                                                                   start_row, c, c_row);
+                      piecewise_tiles<T>().by[vectors][panel.rows](k, offset, length, panel.a, pitch, size, 0, b,
+                                                                   vectors * vector_bytes, start, start_row, c, c_row);
                     });
       }
     }

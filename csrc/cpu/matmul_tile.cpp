@@ -63,15 +63,16 @@ void multiply_tile(int64_t k, const char* a, int64_t a_row, int64_t a_step, cons
 }
 
 template <class T, int rows, int vectors>
-void multiply_pieces(int64_t k, const int64_t* offset, int64_t length, const char* a, int64_t a_row, int64_t ahead,
-                     const char* b, const char* start, int64_t start_row, char* c, int64_t c_row) {
+void multiply_pieces(int64_t k, const int64_t* offset, int64_t length, const char* a, int64_t a_row, int64_t a_step,
+                     int64_t ahead, const char* b, int64_t b_step, const char* start, int64_t start_row, char* c,
+                     int64_t c_row) {
   tile<T, rows, vectors> sums;
   sums.begin(start, start_row);
   for (; k > 0; k -= length, offset++) {
     const char* const piece = a + *offset;
 #pragma GCC unroll 16
     for (int i = 0; i < rows; i++) __builtin_prefetch(piece + ahead + i * a_row);
-    sums.template add<false>(minimum_of(k, length), piece, a_row, sizeof(T), b, vectors * vector_bytes, 0);
+    sums.template add<false>(minimum_of(k, length), piece, a_row, a_step, b, b_step, 0);
   }
   sums.finish(c, c_row);
 }

@@ -37,13 +37,12 @@ inline const tile_kernels<T>& tiles() {
     return double_tiles;
 }
 
-// The same for an a whose rows are in pieces of `length` steps (the last may be shorter), piece s at a + offset[s],
-// contiguous along k; b is packed. by[vectors][rows], 1 or 2 vectors. As a piece begins, what lies `ahead` bytes further
-// on in each row is fetched.
+// The same for an a that is in pieces of `length` steps (the last may be shorter), piece s at a + offset[s].
+// by[vectors][rows], 1 or 2 vectors. As a piece begins, what lies `ahead` bytes further on in each row is fetched.
 template <class T>
 using piecewise_tile_kernel = void (*)(int64_t k, const int64_t* offset, int64_t length, const char* a, int64_t a_row,
-                                       int64_t ahead, const char* b, const char* start, int64_t start_row, char* c,
-                                       int64_t c_row);
+                                       int64_t a_step, int64_t ahead, const char* b, int64_t b_step, const char* start,
+                                       int64_t start_row, char* c, int64_t c_row);
 template <class T>
 struct piecewise_tile_kernels {
   piecewise_tile_kernel<T> by[3][max_tile_rows + 1];
