@@ -22,7 +22,7 @@ constexpr int64_t panels_in_cache = 12;      // of patches, beside a strip of we
 constexpr int64_t shortest_run = 6;          // of positions that is worth rows of its own
 constexpr int64_t wanted_tasks = 8;          // a product is cut so far where it can be
 constexpr double least_task = 1 << 18;       // multiply-adds that repay handing a task to a thread
-constexpr int64_t channels_a_packing = 128;  // that repay packing the same patches once more
+constexpr int64_t channels_a_packing = 256;  // that repay packing the same patches once more
 constexpr int64_t fetched_ahead = 256;       // bytes of a row of weights
 
 // out[n, g channels + o, first + q step] = store(sum over k channel, tap of weight x sample), for every position q.
