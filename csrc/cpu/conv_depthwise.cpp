@@ -79,26 +79,50 @@ int64_t tasks_for(int64_t items, int64_t elements) {
 
 // ---- Whole images ---------------------------------------------------------------------------------------------------
 
+// What a pass computes: `to` from `from`, the result from x or the gradient of x from the result's.
+struct correlation {
+  conv_shape shape;
+  conv_images from, to;
+  conv_weights weights;
+  conv_store store;
+
+  bool turned = false;
+
+  // Down the channels, kernels walk from row to row. Where positions are near each other they walk along the rows: height
+  // and width are exchanged. What they read and write then lies in a few streams, which the processor fetches ahead.
+  void turn_for(way by) {
+    constexpr int64_t near = 256;  // bytes
+    turned = by == way::channels && from.space[2] <= near;
+    if (!turned) return;
+    int64_t* const all[] = {shape.in,   shape.out, shape.kernel,  shape.stride,        shape.padding,
+                            from.space, to.space,  weights.space, store.residual.space};
+    for (int64_t* axes : all) {
+      const int64_t height = axes[1];
+      axes[1] = axes[2];
+      axes[2] = height;
+    }
+  }
+};
+
 // Calls band(operands, first row, end, first column, end) for bands of about rows_of_band rows of the targets, beginning
 // at multiples of `granule`. Where images are fewer than 16 there is more to deal out: along rows bands are shorter; down
 // the channels, where each band loses its first steps, they are cut into parts instead, at multiples of `across` columns.
 template <class T>
-void for_bands(const conv_shape& shape, way by, const operands<T>& common, const conv_images& from,
-               const int64_t (&from_size)[3], const conv_store& store, const conv_images& to,
+void for_bands(const correlation& c, way by, const operands<T>& common, const int64_t (&from_size)[3],
                const int64_t (&to_size)[3], int64_t granule, int64_t across,
                void (*band)(const operands<T>&, int64_t, int64_t, int64_t, int64_t)) {
-  const int64_t taps = shape.kernel[1] * shape.kernel[2];
-  const int64_t channels = by == way::rows ? shape.groups : 1, planes = shape.batch * channels;
+  const int64_t taps = c.shape.kernel[1] * c.shape.kernel[2];
+  const int64_t channels = by == way::rows ? c.shape.groups : 1, planes = c.shape.batch * channels;
   const int64_t blocks = (to_size[1] + granule - 1) / granule, high = rows_of_band / granule;
-  const int64_t wanted = (15 + planes) / planes, least = (blocks + high - 1) / high;
+  const int64_t wanted = (15 + planes) / planes, least = c.turned ? 1 : (blocks + high - 1) / high;
   const int64_t bands = by == way::rows ? minimum_of(blocks, maximum_of(least, wanted)) : least;
   const int64_t columns = (to_size[2] + across - 1) / across;
   const int64_t parts = by == way::rows ? 1 : minimum_of(columns, (wanted + bands - 1) / bands);
   const int64_t items = planes * bands * parts;
-  const int64_t results = shape.batch * shape.groups * to_size[1] * to_size[2];
-  const int64_t strides = to.batch | to.space[1] | (by == way::rows ? to.channel : to.space[2]);
+  const int64_t results = c.shape.batch * c.shape.groups * to_size[1] * to_size[2];
+  const int64_t strides = c.to.batch | c.to.space[1] | (by == way::rows ? c.to.channel : c.to.space[2]);
   const bool aligned =
-      (int64_t(to.data) | strides) % vector_bytes == 0 && (by == way::rows || shape.groups % lanes<T> == 0);
+      (int64_t(c.to.data) | strides) % vector_bytes == 0 && (by == way::rows || c.shape.groups % lanes<T> == 0);
   const bool streaming = aligned && results * int64_t(sizeof(T)) >= streamed_bytes;
   const auto row = [&](int64_t i) { return minimum_of(to_size[1], blocks * i / bands * granule); };
   const auto column = [&](int64_t i) { return minimum_of(to_size[2], columns * i / parts * across); };
@@ -110,9 +134,9 @@ void for_bands(const conv_shape& shape, way by, const operands<T>& common, const
     int64_t part = mine.first % parts, at = mine.first / parts % bands;
     int64_t channel = mine.first / parts / bands % channels, n = mine.first / parts / bands / channels;
     for (int64_t i = 0; i < mine.count; ++i) {
-      o.from = plane_at<T>(from, from_size, n, channel);
-      o.to = plane_at<T>(to, to_size, n, channel);
-      o.residual = plane_at<T>(store.residual, to_size, n, channel);
+      o.from = plane_at<T>(c.from, from_size, n, channel);
+      o.to = plane_at<T>(c.to, to_size, n, channel);
+      o.residual = plane_at<T>(c.store.residual, to_size, n, channel);
       o.weights = common.weights + channel * taps;
       o.bias = common.bias + channel;
       band(o, row(at), row(at + 1), column(part), column(part + 1));
@@ -130,20 +154,20 @@ void for_bands(const conv_shape& shape, way by, const operands<T>& common, const
 
 // Weights and bias in scratch, as the kernels read them; backwards for the input gradient of stride 1.
 template <class T>
-operands<T> arrange(const conv_shape& shape, way by, bool backwards, const conv_weights& weights,
-                    const conv_store& store, char* scratch) {
+operands<T> arrange(const correlation& c, way by, bool backwards, char* scratch) {
+  const conv_shape& shape = c.shape;
   T *const arranged = reinterpret_cast<T*>(scratch), *const bias = arranged + taps_of_channels<T>(shape);
   T* const zeros = bias + channels_up<T>(shape);
   memset(zeros, 0, size_t(zeros_of<T>(shape)) * sizeof(T));
   const int64_t side = shape.kernel[1], taps = side * side;
   const int64_t together = by == way::rows ? 1 : lanes<T>;  // channels beside each other
   T* tap = arranged;
-  for (int64_t c = 0; c < shape.groups; c += together) {
-    const int64_t channel = minimum_of(c, shape.groups - together);
+  for (int64_t first = 0; first < shape.groups; first += together) {
+    const int64_t channel = minimum_of(first, shape.groups - together);
     for (int64_t t = 0; t < side; ++t)
       for (int64_t u = 0; u < side; ++u, tap += together) {
-        const char* from = weights.data + channel * weights.out + t * weights.space[1] + u * weights.space[2];
-        for (int64_t l = 0; l < together; ++l, from += weights.out) tap[l] = load_scalar<T>(from);
+        const char* from = c.weights.data + channel * c.weights.out + t * c.weights.space[1] + u * c.weights.space[2];
+        for (int64_t l = 0; l < together; ++l, from += c.weights.out) tap[l] = load_scalar<T>(from);
       }
   }
   if (backwards) {
@@ -155,39 +179,36 @@ operands<T> arrange(const conv_shape& shape, way by, bool backwards, const conv_
         there = weight;
       }
   }
-  for (int64_t c = 0; c < channels_up<T>(shape); ++c)
-    bias[c] = store.bias && c < shape.groups ? load_scalar<T>(store.bias + c * store.bias_step) : T(0);
+  for (int64_t i = 0; i < channels_up<T>(shape); ++i)
+    bias[i] = c.store.bias && i < shape.groups ? load_scalar<T>(c.store.bias + i * c.store.bias_step) : T(0);
   operands<T> o{};
   o.weights = arranged;
   o.bias = bias;
   o.zeros = reinterpret_cast<const char*>(zeros);
   o.channels = shape.groups;
-  o.activation = store.activation;
-  o.least = store.activation == HOMINY_ACTIVATION_RELU ? T(0) : -T(__builtin_inf());
+  o.activation = c.store.activation;
+  o.least = c.store.activation == HOMINY_ACTIVATION_RELU ? T(0) : -T(__builtin_inf());
   for (int d = 0; d < 2; ++d)
     o.padding[d] = backwards ? shape.kernel[d + 1] - 1 - shape.padding[d + 1] : shape.padding[d + 1];
   return o;
 }
 
 template <class T, int kernel, int stride>
-void correlate(const conv_shape& shape, way by, const operands<T>& o, const conv_images& from,
-               const int64_t (&from_size)[3], const conv_store& store, const conv_images& to,
+void correlate(const correlation& c, way by, const operands<T>& o, const int64_t (&from_size)[3],
                const int64_t (&to_size)[3]) {
   if (by == way::rows)
-    for_bands(shape, by, o, from, from_size, store, to, to_size, rows_of_block, 1, row_band<T, kernel, stride>);
+    for_bands(c, by, o, from_size, to_size, rows_of_block, 1, row_band<T, kernel, stride>);
   else
-    for_bands(shape, by, o, from, from_size, store, to, to_size, 1, columns_down(sums_of<kernel, stride>, stride),
+    for_bands(c, by, o, from_size, to_size, 1, columns_down(sums_of<kernel, stride>, stride),
               channel_band<T, kernel, stride>);
 }
 
 template <class T, int kernel>
-void correlate_halves(const conv_shape& shape, way by, const operands<T>& o, const conv_images& from,
-                      const conv_store& store, const conv_images& to) {
+void correlate_halves(const correlation& c, way by, const operands<T>& o) {
   if (by == way::rows)
-    for_bands(shape, by, o, from, shape.out, store, to, shape.in, 2 * rows_of_halves, 1, row_band_halves<T, kernel>);
+    for_bands(c, by, o, c.shape.out, c.shape.in, 2 * rows_of_halves, 1, row_band_halves<T, kernel>);
   else
-    for_bands(shape, by, o, from, shape.out, store, to, shape.in, 2, 2 * columns_of_halves,
-              channel_band_halves<T, kernel>);
+    for_bands(c, by, o, c.shape.out, c.shape.in, 2, 2 * columns_of_halves, channel_band_halves<T, kernel>);
 }
 
 // ---- Weight gradient ------------------------------------------------------------------------------------------------
@@ -270,9 +291,11 @@ void depthwise_forward(const conv_shape& shape, const conv_images& x, const conv
   const way by = choose<T>(shape, x, out, store);
   if (by == way::packed) return grouped_forward<T>(shape, x, weights, store, out, scratch);
   if constexpr (direct<T>) {
-    const operands<T> o = arrange<T>(shape, by, false, weights, store, scratch);
+    correlation c = {shape, x, out, weights, store};
+    c.turn_for(by);
+    const operands<T> o = arrange<T>(c, by, false, scratch);
     with_geometry(shape, [&](auto kernel, auto stride) {
-      correlate<T, kernel.value, stride.value>(shape, by, o, x, shape.in, store, out, shape.out);
+      correlate<T, kernel.value, stride.value>(c, by, o, c.shape.in, c.shape.out);
     });
   }
 }
@@ -286,12 +309,14 @@ void depthwise_input_gradient(const conv_shape& shape, const conv_images& gradie
   if (by == way::packed || !(one || same))
     return grouped_input_gradient<T>(shape, gradient, weights, store, out, scratch);
   if constexpr (direct<T>) {
-    const operands<T> o = arrange<T>(shape, by, one, weights, store, scratch);
+    correlation c = {shape, gradient, out, weights, store};
+    c.turn_for(by);
+    const operands<T> o = arrange<T>(c, by, one, scratch);
     with_geometry(shape, [&](auto kernel, auto stride) {
       if constexpr (stride.value == 1)
-        correlate<T, kernel.value, 1>(shape, by, o, gradient, shape.out, store, out, shape.in);
+        correlate<T, kernel.value, 1>(c, by, o, c.shape.out, c.shape.in);
       else
-        correlate_halves<T, kernel.value>(shape, by, o, gradient, store, out);
+        correlate_halves<T, kernel.value>(c, by, o);
     });
   }
 }
