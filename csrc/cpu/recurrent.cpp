@@ -17,6 +17,22 @@ namespace {
 constexpr int64_t chunk_rows = 128;  // of the input product: their gates are still in a near cache when steps read them
 constexpr int64_t rows_by_step = 8;  // so many rows of a step make good panels
 
+// c = start + a @ two strips, of k rows each, one behind the other. For one row: the two sums of a single strip would
+// wait for each other.
+template <class T>
+void multiply_two_strips(int64_t k, const T* a, const T* strips, const T* start, T* c) {
+  vec<T> sum[4];
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; ++j) sum[j] = load(start + j * lanes<T>);
+  for (int64_t p = 0; p < k; ++p, strips += block_units<T>) {
+    const vec<T> x = broadcast(a[p]);
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; ++j) sum[j] += x * load(strips + j / 2 * block_units<T> * k + j % 2 * lanes<T>);
+  }
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; ++j) store(c + j * lanes<T>, sum[j]);
+}
+
 }  // namespace
 
 template <class T>
@@ -209,12 +225,24 @@ void forward_walk<T>::take_step(int64_t s, const chunk& part, int64_t tasks) {
         copy_elements(sums + i * p.sums_row + 2 * p.gate, weights.recurrent_bias + first, p.gate);
       }
     const int64_t strips = parts_of(p.sums_row, block_units<T>);
-    for (int64_t i = 0; i < strips; ++i) {
-      const int64_t strip = back ? strips - 1 - i : i, column = strip * block_units<T>;
-      const bool of_n = apart && strip == 2, last = i + 1 == strips;
-      const int64_t next = last ? (back ? strips - 1 : 0) : back ? strip - 1 : strip + 1;
+    for (int64_t i = 0, together; i < strips; i += together) {
+      together = count > 1 || i + 1 == strips ? 1 : 2;
+      int64_t strip = back ? strips - i - together : i;
+      if (together == 2 && ((strip + 2) * block_units<T> > p.sums_row || (apart && strip == 1))) {
+        together = 1;
+        if (back) strip++;
+      }
+      const int64_t column = strip * block_units<T>;
+      const bool of_n = apart && strip == 2, last = i + together == strips;
+      const int64_t next = last ? (back ? strips - 1 : 0) : back ? strip - 1 : strip + together;
       fetch_rows<0>(p.gates.at(last ? count : 0, next * block_units<T>), gates_row, count, block_units<T>);
       const T* const start = mixed ? sums + column : of_n ? weights.recurrent_bias + first : p.gates.data + column;
+      if (together == 2) {
+        multiply_two_strips<T>(shape.state, before + r * h_row,
+                               strip_of<T>(weights.recurrent, shape.gates, shape.state, block, strip), start,
+                               sums + column);
+        continue;
+      }
       multiply_strip<T>(count, minimum_of(block_units<T>, p.sums_row - column), shape.state,
                         reinterpret_cast<const char*>(before + r * h_row), h_row * size, size,
                         strip_of<T>(weights.recurrent, shape.gates, shape.state, block, strip),
