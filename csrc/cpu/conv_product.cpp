@@ -18,7 +18,7 @@ constexpr int64_t deepest_block = 2048 / sizeof(T);  // of k: a strip of it is 6
 template <class T>
 constexpr int64_t strip_width = 2 * lanes<T>;
 constexpr int64_t strips_in_cache = 6;       // of patches, beside a panel of weights
-constexpr int64_t panels_in_cache = 12;      // of patches, beside a strip of weights
+constexpr int64_t panels_in_cache = 16;      // of patches, beside a strip of weights
 constexpr int64_t shortest_run = 6;          // of positions that is worth rows of its own
 constexpr int64_t wanted_tasks = 8;          // a product is cut so far where it can be
 constexpr double least_task = 1 << 18;       // multiply-adds that repay handing a task to a thread
@@ -515,7 +515,8 @@ void multiply_down(const sampled_product& x, const plan& how, const char* strips
     const panel_list list(count);
     for (int64_t r = 0; r < list.count; r++) {
       const int64_t at = first + list.begin(r);
-      even[panel_count] = evenly_spaced(block.out_at + at, list.rows(r), x.step[2] * x.out.space[2]);
+      even[panel_count] = how.source == patches::in_rows ||  // a panel is of one run
+                          evenly_spaced(block.out_at + at, list.rows(r), x.step[2] * x.out.space[2]);
       panels[panel_count++] = {at, list.rows(r), a + list.begin(r) * pitch};
     }
   };
