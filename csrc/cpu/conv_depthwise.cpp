@@ -104,8 +104,8 @@ struct correlation {
   }
 };
 
-// Calls band(operands, first row, end, first column, end) for bands of about rows_of_band rows of the targets, beginning
-// at multiples of `granule`. Where images are fewer than 16 there is more to deal out: along rows bands are shorter; down
+// Calls band(operands, first row, end, first column, end) for bands of rows of the targets, beginning at multiples of
+// `granule`. Where images are fewer than 16 there is more to deal out: along rows bands are shorter; down
 // the channels, where each band loses its first steps, they are cut into parts instead, at multiples of `across` columns.
 template <class T>
 void for_bands(const correlation& c, way by, const operands<T>& common, const int64_t (&from_size)[3],
@@ -113,7 +113,8 @@ void for_bands(const correlation& c, way by, const operands<T>& common, const in
                void (*band)(const operands<T>&, int64_t, int64_t, int64_t, int64_t)) {
   const int64_t taps = c.shape.kernel[1] * c.shape.kernel[2];
   const int64_t channels = by == way::rows ? c.shape.groups : 1, planes = c.shape.batch * channels;
-  const int64_t blocks = (to_size[1] + granule - 1) / granule, high = rows_of_band / granule;
+  const int64_t blocks = (to_size[1] + granule - 1) / granule,
+                high = (by == way::rows ? rows_of_band : rows_of_walk) / granule;
   const int64_t wanted = (15 + planes) / planes, least = c.turned ? 1 : (blocks + high - 1) / high;
   const int64_t bands = by == way::rows ? minimum_of(blocks, maximum_of(least, wanted)) : least;
   const int64_t columns = (to_size[2] + across - 1) / across;
@@ -258,7 +259,7 @@ void sum_channels(const conv_shape& shape, const operands<T>& common, const conv
     const share rows(shape.batch * shape.out[1], parts, part);
     for (int64_t row = rows.first, count; row < rows.first + rows.count; row += count) {
       const int64_t n = row / shape.out[1], y = row % shape.out[1];
-      count = minimum_of(minimum_of(rows_of_band, shape.out[1] - y), rows.first + rows.count - row);
+      count = minimum_of(minimum_of(rows_of_walk, shape.out[1] - y), rows.first + rows.count - row);
       o.from = plane_at<T>(x, shape.in, n, 0);
       o.to = plane_at<T>(gradient, shape.out, n, 0);
       int64_t x0 = 0;

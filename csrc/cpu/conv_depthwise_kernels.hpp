@@ -217,7 +217,7 @@ inline void store_rows(const operands<T>& o, const vec<T> (&sum)[most], int64_t 
 
 constexpr int rows_of_block = many_registers ? 7 : 4;  // 7 divides the sizes that 224 is halved to
 
-constexpr int64_t rows_of_band = 28;
+constexpr int64_t rows_of_band = 28, rows_of_walk = 56;  // along rows, and along channels
 
 // Rows [begin, end).
 template <class T, int kernel, int stride>
