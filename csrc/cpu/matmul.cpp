@@ -399,7 +399,7 @@ void multiply_flat(const product& x, const plan& how, char* scratch) {
 // out in pieces as wide as the number of threads allows: memory likes long rows, and no sum is cut.
 template <class T>
 void multiply_row(const product& x) {
-  constexpr int64_t widest = 8192 / sizeof(T), depth = 8;
+  constexpr int64_t widest = 8192 / sizeof(T), depth = 4;
   const int64_t sharers = double(x.n) * double(x.k) < 2 * least_task ? 1 : num_threads();
   const int64_t chunk = minimum_of(widest, round_up(parts_of(x.n, sharers), lanes<T>));
   const int64_t chunks = parts_of(x.n, chunk), tasks = sharers == 1 ? 1 : chunks;
