@@ -60,10 +60,10 @@ int64_t taps_of_channels(const conv_shape& shape) {
   return channels_up<T>(shape) * shape.kernel[1] * shape.kernel[2];
 }
 
-// The zeros that stand for a row or a position in the padding.
+// The zeros that stand for a row in the padding, or for the channels of a position.
 template <class T>
-int64_t zeros_of(const conv_shape& shape) {
-  return maximum_of(channels_up<T>(shape), maximum_of(shape.in[2], shape.out[2]));
+int64_t zeros_of(const conv_shape& shape, way by) {
+  return by == way::rows ? maximum_of(shape.in[2], shape.out[2]) : channels_up<T>(shape);
 }
 
 template <class T>
@@ -105,8 +105,9 @@ struct correlation {
 };
 
 // Calls band(operands, first row, end, first column, end) for bands of rows of the targets, beginning at multiples of
-// `granule`. Where images are fewer than 16 there is more to deal out: along rows bands are shorter; down
-// the channels, where each band loses its first steps, they are cut into parts instead, at multiples of `across` columns.
+// `granule`. Where images are fewer than 16 there is more to deal out: along rows bands are shorter; with channels,
+// where each band loses its first steps, they are cut into parts instead, at multiples of `across` columns. A walk that
+// is turned goes all the way.
 template <class T>
 void for_bands(const correlation& c, way by, const operands<T>& common, const int64_t (&from_size)[3],
                const int64_t (&to_size)[3], int64_t granule, int64_t across,
@@ -159,7 +160,7 @@ operands<T> arrange(const correlation& c, way by, bool backwards, char* scratch)
   const conv_shape& shape = c.shape;
   T *const arranged = reinterpret_cast<T*>(scratch), *const bias = arranged + taps_of_channels<T>(shape);
   T* const zeros = bias + channels_up<T>(shape);
-  memset(zeros, 0, size_t(zeros_of<T>(shape)) * sizeof(T));
+  memset(zeros, 0, size_t(zeros_of<T>(shape, by)) * sizeof(T));
   const int64_t side = shape.kernel[1], taps = side * side;
   const int64_t together = by == way::rows ? 1 : lanes<T>;  // channels beside each other
   T* tap = arranged;
@@ -283,7 +284,8 @@ int64_t depthwise_scratch(const conv_shape& shape, const conv_images& x, const c
   if (!has_kernels<T>(shape)) return packed;
   const int64_t parts = maximum_of(parts_of<T>(shape, way::rows), parts_of<T>(shape, way::channels));
   const int64_t taps = taps_of_channels<T>(shape);
-  return maximum_of(packed, (parts * taps + channels_up<T>(shape) + zeros_of<T>(shape)) * int64_t(sizeof(T)));
+  const int64_t zeros = maximum_of(zeros_of<T>(shape, way::rows), zeros_of<T>(shape, way::channels));
+  return maximum_of(packed, (parts * taps + channels_up<T>(shape) + zeros) * int64_t(sizeof(T)));
 }
 
 template <class T>
@@ -331,7 +333,7 @@ void depthwise_weight_gradient(const conv_shape& shape, const conv_images& gradi
   if constexpr (direct<T>) {
     T* const sums = reinterpret_cast<T*>(scratch);
     const int64_t parts = parts_of<T>(shape, by), taps = taps_of_channels<T>(shape);
-    memset(sums + parts * taps, 0, size_t(zeros_of<T>(shape)) * sizeof(T));
+    memset(sums + parts * taps, 0, size_t(zeros_of<T>(shape, by)) * sizeof(T));
     operands<T> o{};
     o.zeros = reinterpret_cast<const char*>(sums + parts * taps);
     o.channels = shape.groups;

@@ -4,7 +4,7 @@
 //   rows[height tap][depth tap][pixel][channel], the rows of a run of positions; the next run of the same plane lies
 //   so many rows further on that what both read is shared (of 3 height taps at stride 1, two)
 //
-// A row of 32 positions of a 3x3x3 kernel reads 9 rows of an image, the eight rows behind it 3 each: 27 elements of patch
+// A row of 32 positions of a 3x3x3 kernel reads 9 rows of an image, the seven rows behind it 3 each: 27 elements of patch
 // a position become 1.1 x 3.75 elements of rows.
 #pragma once
 #include "conv_sampling.hpp"

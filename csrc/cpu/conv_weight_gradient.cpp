@@ -99,6 +99,8 @@ plan make_plan(const conv_shape& shape, const conv_images& x) {
     runs = maximum_of<int64_t>(1, minimum_of(most_positions / shape.out[2], rows_in_cache / how.rows.run_pitch));
     unit = shape.out[2];
     how.block_positions = runs * unit;
+  } else if (in_rows) {
+    how.block_positions = parts_of(shape.out[2], parts_of(shape.out[2], most_positions));
   }
   const int64_t blocks = shape.groups * how.row_groups * how.column_groups;
   const double work = double(positions) * double(how.depth) * double(shape.out_channels) * double(shape.groups);
