@@ -9,7 +9,6 @@ from hominy import nn
 from hominy.backends.reference_conv import channels_last
 
 torch = pytest.importorskip("torch")
-pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even")  # PyTorch's, of a copy it makes
 
 LAYERS = [
     ("Conv1d", (3, 8, 5), {"stride": 2, "padding": 4, "padding_mode": "circular"}, (2, 3, 9)),
