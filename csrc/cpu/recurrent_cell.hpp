@@ -51,7 +51,7 @@ __attribute__((noinline)) vec<T> gate_slope(const gate_function<T>& f, vec<T> y)
     case HOMINY_GATE_SIGMOID: slope = y * (1 - y); break;
     case HOMINY_GATE_TANH: slope = 1 - y * y; break;
     case HOMINY_GATE_RELU: slope = select<T>(y > zero, one, zero); break;
-    case HOMINY_GATE_LEAKY_RELU: slope = select<T>(y < zero, broadcast<T>(f.alpha), one); break;
+    case HOMINY_GATE_LEAKY_RELU: slope = select<T>(y > zero, one, broadcast<T>(f.alpha)); break;
     case HOMINY_GATE_THRESHOLDED_RELU: slope = select<T>(y == zero, zero, one); break;
     case HOMINY_GATE_AFFINE: slope = broadcast<T>(f.alpha); break;
     case HOMINY_GATE_SCALED_TANH: slope = f.alpha == 0 ? zero : f.beta * (f.alpha - y * y / f.alpha); break;
@@ -59,7 +59,7 @@ __attribute__((noinline)) vec<T> gate_slope(const gate_function<T>& f, vec<T> y)
       slope = select<T>(y > zero, broadcast<T>(f.alpha), zero);
       slope = select<T>(y < one, slope, zero);
       break;
-    case HOMINY_GATE_ELU: slope = select<T>(y < zero, y + f.alpha, one); break;
+    case HOMINY_GATE_ELU: slope = select<T>(y > zero, one, y + f.alpha); break;
     case HOMINY_GATE_SOFTSIGN: slope = (1 - absolute<T>(y)) * (1 - absolute<T>(y)); break;
     default: slope = -expm1<T>(-y); break;  // softplus
   }

@@ -32,7 +32,7 @@ ACTIVATIONS: dict[str, tuple[Any, Any]] = {
     "sigmoid": (lambda x, a, b: _sigmoid(x), lambda x, a, b: _sigmoid(x) * _sigmoid(-x)),
     "tanh": (lambda x, a, b: np.tanh(x), lambda x, a, b: 1 - np.tanh(x) ** 2),
     "relu": (lambda x, a, b: np.maximum(x, 0), lambda x, a, b: (x > 0) * 1.0),
-    "leaky_relu": (lambda x, a, b: np.where(x < 0, a * x, x), lambda x, a, b: np.where(x < 0, a, 1.0)),
+    "leaky_relu": (lambda x, a, b: np.where(x < 0, a * x, x), lambda x, a, b: np.where(x > 0, 1.0, a)),
     "thresholded_relu": (lambda x, a, b: np.where(x > a, x, 0), lambda x, a, b: (x > a) * 1.0),
     "affine": (lambda x, a, b: a * x + b, lambda x, a, b: np.full_like(x, a)),
     "scaled_tanh": (lambda x, a, b: a * np.tanh(b * x), lambda x, a, b: a * b * (1 - np.tanh(b * x) ** 2)),
@@ -42,7 +42,7 @@ ACTIVATIONS: dict[str, tuple[Any, Any]] = {
     ),
     "elu": (
         lambda x, a, b: np.where(x < 0, a * np.expm1(np.minimum(x, 0)), x),
-        lambda x, a, b: np.where(x < 0, a * np.exp(np.minimum(x, 0)), 1.0),
+        lambda x, a, b: np.where(x > 0, 1.0, a * np.exp(np.minimum(x, 0))),
     ),
     "softsign": (lambda x, a, b: x / (1 + abs(x)), lambda x, a, b: 1 / (1 + abs(x)) ** 2),
     "softplus": (lambda x, a, b: np.logaddexp(0, x), lambda x, a, b: _sigmoid(x)),
