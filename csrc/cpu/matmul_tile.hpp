@@ -57,6 +57,24 @@ inline const piecewise_tile_kernels<T>& piecewise_tiles() {
     return double_piecewise_tiles;
 }
 
+// One row: c = start + a @ two strips, two vectors wide and k rows long each, one behind the other.
+template <class T>
+struct row_of_strips {
+  int64_t k;
+  const T *a, *strips, *start;
+  T* c;
+};
+template <class T>
+void multiply_strips(const row_of_strips<T>& row);
+
+// The same, and beside it a tile of beside_rows rows and two vectors. A row alone waits for the caches, which bring its
+// strips at half the speed of the multiply-adds: the tile's come for little more. Takes two of the row's steps for one
+// of the tile's, 2 k <= row.k. Strides as above; b's rows lie one behind the other.
+constexpr int beside_rows = vector_registers == 32 ? 8 : 4;
+template <class T>
+void multiply_strips_beside_tile(const row_of_strips<T>& row, int64_t k, const char* a, int64_t a_row, int64_t a_step,
+                                 const char* b, const char* start, int64_t start_row, char* c, int64_t c_row);
+
 inline int log2_widest_tile(int64_t rows) {
   return rows * 8 <= max_accumulators ? 3 : rows * 4 <= max_accumulators ? 2 : 1;
 }

@@ -17,22 +17,6 @@ namespace {
 constexpr int64_t chunk_rows = 128;  // of the input product: their gates are still in a near cache when steps read them
 constexpr int64_t rows_by_step = 8;  // so many rows of a step make good panels
 
-// c = start + a @ two strips, of k rows each, one behind the other. For one row: the two sums of a single strip would
-// wait for each other.
-template <class T>
-void multiply_two_strips(int64_t k, const T* a, const T* strips, const T* start, T* c) {
-  vec<T> sum[4];
-#pragma GCC unroll 4
-  for (int j = 0; j < 4; ++j) sum[j] = load(start + j * lanes<T>);
-  for (int64_t p = 0; p < k; ++p, strips += block_units<T>) {
-    const vec<T> x = broadcast(a[p]);
-#pragma GCC unroll 4
-    for (int j = 0; j < 4; ++j) sum[j] += x * load(strips + j / 2 * block_units<T> * k + j % 2 * lanes<T>);
-  }
-#pragma GCC unroll 4
-  for (int j = 0; j < 4; ++j) store(c + j * lanes<T>, sum[j]);
-}
-
 }  // namespace
 
 template <class T>
@@ -64,7 +48,9 @@ HOMINY_SMALL forward_walk<T>::forward_walk(const recurrent_shape& shape, const h
   c = shape.cell == HOMINY_CELL_LSTM ? from.take<T>(batch * shape.padded) : nullptr;
   middle_row = state_row<T>(shape.padded);
   middle = shape.two_stages() ? from.take<T>(batch * middle_row) : nullptr;
-  chunk_steps = minimum_of(maximum_of<int64_t>(shape.steps, 1), parts_of(chunk_rows, maximum_of<int64_t>(batch, 1)));
+  beside = batch == 1 && shape.input > 0 && !shape.two_stages();
+  chunk_steps = beside ? int64_t(beside_rows) : parts_of(chunk_rows, maximum_of<int64_t>(batch, 1));
+  chunk_steps = minimum_of(maximum_of<int64_t>(shape.steps, 1), chunk_steps);
   const bool whole = shape.rows == shape.steps * batch;
   const bool in_order = this->x.in_packed_order(batch, whole);
   merges = in_order || batch < rows_by_step;
@@ -76,9 +62,11 @@ HOMINY_SMALL forward_walk<T>::forward_walk(const recurrent_shape& shape, const h
     gates = kept;
     cells = shape.cell == HOMINY_CELL_LSTM && kept ? kept + shape.rows * gates_row : nullptr;
   } else {
-    gates = from.take<T>(chunk_steps * batch * gates_row + lanes<T>);
+    gates = from.take<T>((beside ? 2 : 1) * chunk_steps * batch * gates_row + lanes<T>);
     checkpoints = shape.keeps_checkpoints() ? kept : nullptr;
   }
+  row_sums = from.take<T>(shape.gates_row(shape.gates) + lanes<T>);
+  ahead = from.take<place>(parts_of(shape.padded, block_units<T>));
 }
 
 // Rows that start at step s get their initial state, and, where a walk resumes, the others what the step before left.
@@ -174,96 +162,88 @@ void forward_walk<T>::multiply_input(const chunk& part, int64_t tasks) {
 }
 
 template <class T>
+forward_panel<T> forward_walk<T>::panel_of(int64_t s, const chunk& part, int64_t r, int64_t count, int64_t block,
+                                           int64_t units, int64_t width) const {
+  const int64_t t = time_of(s), first = block * block_units<T>;
+  forward_panel<T> p{};
+  p.rows = count;
+  p.units = minimum_of(width, units - first);
+  p.width = width;
+  p.gates = {gates_at(part, t, r) + first * slots, gates_row};
+  p.gate = shape.gate_units(block);
+  p.keeps = keeps;
+  p.h_before = {h[s & 1] + r * h_row + first, h_row};
+  p.h = {h[(s + 1) & 1] + r * h_row + first, h_row};
+  if (middle) p.middle = {middle + r * middle_row + first, middle_row};
+  if (c) p.c = {c + r * shape.padded + first, shape.padded};
+  if (cells) p.cells = {cells + (rows.first[t] + r - gates_first) * shape.padded + first, shape.padded};
+  if (weights.peephole) p.peephole = weights.peephole + first;
+  p.peephole_row = shape.padded;
+  if (y.data) p.y = {y.at(rows, t, r) + first * y.element, y.row, y.element};
+  return p;
+}
+
+template <class T>
+void forward_walk<T>::apply_cell(const forward_panel<T>& p) const {
+  const bool fast = fast_type<T> && shape.standard, clips = functions.gate.clip < T(1e30);
+  if (shape.cell == HOMINY_CELL_LSTM)
+    fast ? lstm_forward<T, fast_type<T>>(p, functions) : lstm_forward<T, false>(p, functions);
+  else if (shape.reset_before)
+    gru_forward_reset<T>(p, functions);
+  else if (shape.cell == HOMINY_CELL_GRU)
+    fast ? gru_forward<T, fast_type<T>>(p, functions) : gru_forward<T, false>(p, functions);
+  else if (functions.gate.code == HOMINY_GATE_TANH && !clips)
+    rnn_forward<T>(p, [](vec<T> v) { return tanh<T>(v); });
+  else if (functions.gate.code == HOMINY_GATE_RELU && !clips)
+    rnn_forward<T>(p, [](vec<T> v) { return at_least<T>(v, vec<T>{}); });
+  else
+    rnn_forward<T>(p, [&](vec<T> v) { return activate_gate<T>(functions.gate, v); });
+}
+
+// Sums start from what the input product left; gru's of n, which are multiplied by r, from their bias.
+template <class T>
+void forward_walk<T>::start_apart(const forward_panel<T>& p, int64_t block, T* sums, int64_t sums_row) const {
+  for (int64_t i = 0; i < p.rows; ++i) {
+    copy_elements(sums + i * sums_row, p.gates.at(i, 0), 2 * p.gate);
+    copy_elements(sums + i * sums_row + 2 * p.gate, weights.recurrent_bias + block * block_units<T>, p.gate);
+  }
+}
+
+template <class T>
 void forward_walk<T>::take_step(int64_t s, const chunk& part, int64_t tasks) {
   constexpr int64_t size = sizeof(T);
   const int64_t t = time_of(s), row = part.b0, end = minimum_of(part.b1, rows.active(t));
   if (end <= row) return;
   const panel_list panels(end - row);
   const T* const before = h[s & 1];
-  T* const after = h[(s + 1) & 1];
-  const bool lstm = shape.cell == HOMINY_CELL_LSTM, gru = shape.cell == HOMINY_CELL_GRU;
-  const bool fast = fast_type<T> && shape.standard;
-  const auto panel_of = [&](int64_t r, int64_t count, int64_t block, int64_t units, int64_t width) {
-    const int64_t first = block * block_units<T>;
-    forward_panel<T> p{};
-    p.rows = count;
-    p.units = minimum_of(width, units - first);
-    p.width = width;
-    p.gates = {gates_at(part, t, r) + first * slots, gates_row};
-    p.gate = shape.gate_units(block);
-    p.keeps = keeps;
-    p.h_before = {const_cast<T*>(before) + r * h_row + first, h_row};
-    p.h = {after + r * h_row + first, h_row};
-    if (middle) p.middle = {middle + r * middle_row + first, middle_row};
-    if (lstm) p.c = {c + r * shape.padded + first, shape.padded};
-    if (cells) p.cells = {cells + (rows.first[t] + r - gates_first) * shape.padded + first, shape.padded};
-    if (weights.peephole) p.peephole = weights.peephole + first;
-    p.peephole_row = shape.padded;
-    if (y.data) p.y = {y.at(rows, t, r) + first * y.element, y.row, y.element};
-    return p;
-  };
-
   const int64_t in_product = shape.reset_before ? 2 : shape.gates;
-  const bool tanh_cell = functions.gate.code == HOMINY_GATE_TANH && functions.gate.clip > 1e30,
-             relu_cell = functions.gate.code == HOMINY_GATE_RELU && functions.gate.clip > 1e30;
-  // With few rows a step is reading weights. Odd steps go backwards and begin with what the one before read last.
-  const bool back = s & 1;
   const int64_t blocks = parts_of(shape.padded, block_units<T>);
   for_tiles(tasks, blocks, panels.count, [&](int64_t block, int64_t panel) {
     alignas(64) T sums[(max_tile_rows * 4 * 2 + 1) * lanes<T>];
-    if (back) block = blocks - 1 - block;
     const int64_t r = row + panels.begin(panel), count = panels.rows(panel), first = block * block_units<T>;
-    forward_panel<T> p = panel_of(r, count, block, shape.units, block_width<T>(shape.padded, block));
+    forward_panel<T> p = panel_of(s, part, r, count, block, shape.units, block_width<T>(shape.padded, block));
     p.sums = sums;
     p.sums_row = round_up(in_product * p.gate, lanes<T>);
     p.fetch();
-    // Sums start from what the input product left; gru's of n from their bias.
-    const bool apart = gru && !shape.reset_before, mixed = apart && p.gate < block_units<T>;
-    if (mixed)
-      for (int64_t i = 0; i < count; ++i) {
-        copy_elements(sums + i * p.sums_row, p.gates.at(i, 0), 2 * p.gate);
-        copy_elements(sums + i * p.sums_row + 2 * p.gate, weights.recurrent_bias + first, p.gate);
-      }
-    const int64_t strips = parts_of(p.sums_row, block_units<T>);
-    for (int64_t i = 0, together; i < strips; i += together) {
-      together = count > 1 || i + 1 == strips ? 1 : 2;
-      int64_t strip = back ? strips - i - together : i;
-      if (together == 2 && ((strip + 2) * block_units<T> > p.sums_row || (apart && strip == 1))) {
-        together = 1;
-        if (back) strip++;
-      }
-      const int64_t column = strip * block_units<T>;
-      const bool of_n = apart && strip == 2, last = i + together == strips;
-      const int64_t next = last ? (back ? strips - 1 : 0) : back ? strip - 1 : strip + together;
-      fetch_rows<0>(p.gates.at(last ? count : 0, next * block_units<T>), gates_row, count, block_units<T>);
-      const T* const start = mixed ? sums + column : of_n ? weights.recurrent_bias + first : p.gates.data + column;
-      if (together == 2) {
-        multiply_two_strips<T>(shape.state, before + r * h_row,
-                               strip_of<T>(weights.recurrent, shape.gates, shape.state, block, strip), start,
-                               sums + column);
-        continue;
-      }
+    const bool apart = shape.cell == HOMINY_CELL_GRU && !shape.reset_before, mixed = apart && p.gate < block_units<T>;
+    if (mixed) start_apart(p, block, sums, p.sums_row);
+    for (int64_t column = 0; column < p.sums_row; column += block_units<T>) {
+      const int64_t strip = column / block_units<T>, next = column + block_units<T>;
+      const bool of_n = apart && strip == 2, last = next >= p.sums_row;
+      fetch_rows<0>(p.gates.at(last ? count : 0, last ? 0 : next), gates_row, count, block_units<T>);
       multiply_strip<T>(count, minimum_of(block_units<T>, p.sums_row - column), shape.state,
                         reinterpret_cast<const char*>(before + r * h_row), h_row * size, size,
                         strip_of<T>(weights.recurrent, shape.gates, shape.state, block, strip),
-                        next_strip(panels, panel, back), start,
+                        next_strip(panels, panel),
+                        mixed  ? sums + column
+                        : of_n ? weights.recurrent_bias + first
+                               : p.gates.data + column,
                         mixed  ? p.sums_row
                         : of_n ? 0
                                : gates_row,
                         sums + column, p.sums_row);
     }
-    if (lstm)
-      fast ? lstm_forward<T, fast_type<T>>(p, functions) : lstm_forward<T, false>(p, functions);
-    else if (shape.reset_before)
-      gru_forward_reset<T>(p, functions);
-    else if (gru)
-      fast ? gru_forward<T, fast_type<T>>(p, functions) : gru_forward<T, false>(p, functions);
-    else if (tanh_cell)
-      rnn_forward<T>(p, [](vec<T> v) { return tanh<T>(v); });
-    else if (relu_cell)
-      rnn_forward<T>(p, [](vec<T> v) { return at_least<T>(v, vec<T>{}); });
-    else
-      rnn_forward<T>(p, [&](vec<T> v) { return activate_gate<T>(functions.gate, v); });
+    apply_cell(p);
   });
   if (!shape.two_stages()) return;
 
@@ -275,7 +255,7 @@ void forward_walk<T>::take_step(int64_t s, const chunk& part, int64_t tasks) {
     alignas(64) const T zeros[block_units<T>] = {};
     const int64_t r = row + panels.begin(panel), count = panels.rows(panel);
     const int64_t width = block_width<T>(padded, block);
-    forward_panel<T> p = panel_of(r, count, block, columns, width);
+    forward_panel<T> p = panel_of(s, part, r, count, block, columns, width);
     p.sums = sums;
     p.sums_row = width;
     const T* const strip = shape.projected
@@ -292,23 +272,135 @@ void forward_walk<T>::take_step(int64_t s, const chunk& part, int64_t tasks) {
   });
 }
 
+// A task's share of the strips of a product with one row.
+template <class T>
+struct forward_walk<T>::strip_range {
+  int64_t block, blocks;      // the first, and how many
+  int64_t first, whole, end;  // strips; up to `whole` they are two vectors wide
+  strip_range(const recurrent_shape& s, int64_t tasks, int64_t task) {
+    const share mine(parts_of(s.padded, block_units<T>), tasks, task);
+    const int64_t columns = s.gates_row(s.gates), per_block = s.gates * block_units<T>;
+    block = mine.first;
+    blocks = mine.count;
+    first = block * s.gates;
+    end = parts_of(minimum_of(columns, (block + blocks) * per_block), block_units<T>);
+    whole = minimum_of(end, columns / block_units<T>);
+  }
+};
+
+// One row: a step is reading R. Two strips at a time, since the two sums of one would wait for each other, and beside
+// them what is due of the input product of the next chunk. Odd steps go backwards and begin with what the one before
+// read last.
+template <class T>
+void forward_walk<T>::take_row(int64_t s, const chunk& part, const chunk& next, int64_t tasks) {
+  const int64_t t = time_of(s), k = shape.state;
+  const bool back = s & 1, apart = shape.cell == HOMINY_CELL_GRU;
+  const T* const before = h[s & 1] + part.b0 * h_row;
+  tasks = minimum_of(tasks, parts_of(shape.padded, block_units<T>));
+  parallel_for(tasks, [&](int64_t task) __attribute__((noinline)) {
+    const strip_range mine(shape, tasks, task);
+    const auto block_of = [&](int64_t block) {
+      forward_panel<T> p = panel_of(s, part, part.b0, 1, block, shape.units, block_width<T>(shape.padded, block));
+      p.sums = row_sums + block * block_units<T> * shape.gates;
+      return p;
+    };
+    if (apart)
+      for (int64_t block = mine.block; block < mine.block + mine.blocks; ++block) {
+        const forward_panel<T> p = block_of(block);
+        start_apart(p, block, p.sums, 0);
+      }
+    const T* const start = apart ? row_sums : gates_at(part, t, part.b0);
+    const int64_t pairs = (mine.whole - mine.first) / 2, items = mine.end - mine.first - pairs;
+    for (int64_t n = 0; n < items; ++n) {
+      const int64_t i = back ? items - 1 - n : n;
+      const int64_t column = (mine.first + i + minimum_of(i, pairs)) * block_units<T>;
+      const T* const strips = weights.recurrent + column * k;
+      if (i >= pairs)
+        multiply_strip<T>(1, minimum_of(block_units<T>, shape.gates_row(shape.gates) - column), k,
+                          reinterpret_cast<const char*>(before), 0, sizeof(T), strips, 0, start + column, 0,
+                          row_sums + column, 0);
+      else if (row_of_strips<T> row{k, before, strips, start + column, row_sums + column};
+               !multiply_ahead(next, mine, ahead[task], &row))
+        multiply_strips<T>(row);
+    }
+    for (int64_t block = mine.block; block < mine.block + mine.blocks; ++block) apply_cell(block_of(block));
+  });
+}
+
+// Goes on with the input product of a chunk of beside_rows rows: beside `row`, or without it to the end of a strip.
+// False if nothing is left.
+template <class T>
+bool forward_walk<T>::multiply_ahead(const chunk& next, const strip_range& mine, place& at,
+                                     const row_of_strips<T>* row) {
+  if (next.t1 - next.t0 != beside_rows) return false;
+  constexpr int64_t size = sizeof(T), strip_columns = block_units<T>;
+  const int64_t k = shape.input, strip = mine.first + at.strip;
+  const int64_t deep = row ? minimum_of(k - at.k, row->k / 2) : k - at.k;
+  if (strip >= (row ? mine.whole : mine.end) || deep == 0) return false;
+  const char* const a = x.at(rows, next.t0, 0) + at.k * x.element;
+  const int64_t a_row = x.row_stride(shape.batch),
+                width = minimum_of(strip_columns, shape.gates_row(shape.gates) - strip * strip_columns);
+  const T* const b = weights.input + strip * strip_columns * k + at.k * width;
+  const int64_t apart = slots == shape.gates ? 0 : strip / shape.gates * (slots - shape.gates);
+  T* const out = gates_at(next, next.t0, 0) + (strip + apart) * strip_columns;
+  const T* const start = at.k == 0 ? weights.bias + strip * strip_columns : out;
+  const int64_t start_row = at.k == 0 ? 0 : gates_row;
+  if (row)
+    multiply_strips_beside_tile<T>(*row, deep, a, a_row, x.element, reinterpret_cast<const char*>(b),
+                                   reinterpret_cast<const char*>(start), start_row * size, reinterpret_cast<char*>(out),
+                                   gates_row * size);
+  else
+    multiply_strip<T>(beside_rows, width, deep, a, a_row, x.element, b, 0, start, start_row, out, gates_row);
+  at.k += deep;
+  if (at.k == k) at = {at.strip + 1, 0};
+  return true;
+}
+
+// Does what of it no row has left; false if there is none.
+template <class T>
+bool forward_walk<T>::finish_ahead(const chunk& next, int64_t tasks) {
+  if (next.t1 - next.t0 != beside_rows) return false;
+  tasks = minimum_of(tasks, parts_of(shape.padded, block_units<T>));
+  bool left = false;
+  for (int64_t task = 0; task < tasks; ++task) {
+    const strip_range its(shape, tasks, task);
+    left |= ahead[task].strip < its.end - its.first;
+  }
+  if (left)
+    parallel_for(tasks, [&](int64_t task) {
+      while (multiply_ahead(next, strip_range(shape, tasks, task), ahead[task], nullptr)) {
+      }
+    });
+  memset(ahead, 0, size_t(tasks) * sizeof *ahead);
+  return true;
+}
+
 template <class T>
 void forward_walk<T>::run(int64_t begin, int64_t end, int64_t b0, int64_t b1, int64_t tasks) {
+  const bool alone = b1 - b0 == shape.batch;  // not one of several tasks with rows of their own
+  const auto chunk_from = [&](int64_t s) {
+    const int64_t until = minimum_of(end, s + chunk_steps), t0 = minimum_of(time_of(s), time_of(until - 1));
+    return chunk{t0, t0 + until - s, b0, b1, merges && alone, beside && (s / chunk_steps & 1)};
+  };
+  if (beside) memset(ahead, 0, size_t(parts_of(shape.padded, block_units<T>)) * sizeof *ahead);
+  bool ready = false;
   for (int64_t s = begin; s < end;) {
-    const int64_t until = minimum_of(end, s + chunk_steps);
-    const int64_t t0 = minimum_of(time_of(s), time_of(until - 1));
-    const chunk part{t0, t0 + until - s, b0, b1, merges && b1 - b0 == shape.batch};
-    multiply_input(part, tasks);
-    for (; s < until; ++s) {
+    const chunk part = chunk_from(s), next = beside && s + chunk_steps < end ? chunk_from(s + chunk_steps) : chunk{};
+    if (!ready) multiply_input(part, tasks);
+    for (const int64_t until = s + part.t1 - part.t0; s < until; ++s) {
       if (checkpoints && finishes && s == 0)  // rows that begin later are copied, too
         memset(c + b0 * shape.padded, 0, size_t((b1 - b0) * shape.padded) * sizeof(T));
       if (checkpoints && finishes && s > 0 && s % shape.keep_every == 0)
         memcpy(checkpoints + ((s / shape.keep_every - 1) * shape.batch + b0) * shape.padded, c + b0 * shape.padded,
                size_t((b1 - b0) * shape.padded) * sizeof(T));
       begin_rows(s, b0, b1, s == begin && s > 0);
-      take_step(s, part, tasks);
+      if (alone && active(s) == 1 && !shape.two_stages())
+        take_row(s, part, next, tasks);
+      else
+        take_step(s, part, tasks);
       if (finishes) end_rows(s, b0, b1);
     }
+    ready = finish_ahead(next, tasks);
   }
 }
 

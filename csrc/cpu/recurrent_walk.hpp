@@ -78,21 +78,35 @@ struct forward_walk {
 
  private:
   bool merges;  // the input product of all rows of a chunk runs as over one matrix
+  bool beside;  // one row: the input product of the next chunk runs beside the steps of this one
+  T* row_sums;  // of a step with one row
+  struct place {
+    int64_t strip, k;
+  };
+  place* ahead;  // how far each task has come in the next chunk: a strip of its own, and a step of k
 
   // Steps whose gates are computed ahead, of rows [b0, b1). Tasks with other rows may be at other steps.
   struct chunk {
     int64_t t0, t1, b0, b1;
-    bool merged;
+    bool merged, second;  // `second`: of two places where gates lie, if the next chunk is computed beside this one
   };
+  struct strip_range;
   T* gates_at(const chunk& part, int64_t t, int64_t b) const {
     if (keeps) return gates + (rows.first[t] + b - gates_first) * gates_row;
     const int64_t before = part.merged ? rows.first[t] - rows.first[part.t0] : (t - part.t0) * shape.batch;
-    return gates + (before + b) * gates_row;
+    return gates + (part.second * chunk_steps + before + b) * gates_row;
   }
   void begin_rows(int64_t s, int64_t b0, int64_t b1, bool resumes);
   void end_rows(int64_t s, int64_t b0, int64_t b1);
   void multiply_input(const chunk& part, int64_t tasks);
+  forward_panel<T> panel_of(int64_t s, const chunk& part, int64_t r, int64_t count, int64_t block, int64_t units,
+                            int64_t width) const;
+  void apply_cell(const forward_panel<T>& p) const;
+  void start_apart(const forward_panel<T>& p, int64_t block, T* sums, int64_t sums_row) const;
   void take_step(int64_t s, const chunk& part, int64_t tasks);
+  void take_row(int64_t s, const chunk& part, const chunk& next, int64_t tasks);
+  bool multiply_ahead(const chunk& next, const strip_range& mine, place& at, const row_of_strips<T>* row);
+  bool finish_ahead(const chunk& next, int64_t tasks);
 };
 
 }  // namespace hominy::HOMINY_LEVEL

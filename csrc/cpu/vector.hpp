@@ -76,7 +76,7 @@ inline void store(T* p, vec<T> v) {
 }
 template <class T>
 inline vec<T> broadcast(T x) {
-  return vec<T>{} + x;  // -0.0 becomes 0.0: only where the sign of zero cannot matter
+  return x - vec<T>{};  // compilers drop this, but not x + 0, which turns -0.0 round
 }
 template <class T>
 inline vec<T> select(mask_vec<T> condition, vec<T> yes, vec<T> no) {
