@@ -96,17 +96,22 @@ int64_t block_bytes(int64_t bytes) {
   return bytes < large_from ? bytes_of_class(class_of_bytes(bytes)) : (bytes + page - 1) / page * page;
 }
 
-// Reserved addresses, of which those below `end` may be used; pages that nobody has touched have no memory yet. Aligned
-// to huge pages, so that the first touch of 2 MiB is one page fault instead of 512.
+// Reserved addresses, of which those below `end` are in use; pages that nobody has touched have no memory yet. They are
+// opened by whole huge pages, so that the first touch of 2 MiB is one page fault instead of 512: the system gives none
+// of which a part is closed.
 struct address_range {
-  char *end = nullptr, *limit = nullptr;
+  char *end = nullptr, *opened = nullptr, *limit = nullptr;
   header* last = nullptr;  // the block before `end`, if it is still there
 
   bool has(int64_t bytes) const { return bytes <= limit - end; }
   bool open(int64_t bytes) {
-    if (mprotect(end, size_t(bytes), PROT_READ | PROT_WRITE) != 0) {
-      close();  // perhaps absurdly large, for the sake of this block
-      return false;
+    if (end + bytes > opened) {
+      char* const until = std::min(align_up(end + bytes, huge_page), limit);
+      if (mprotect(opened, size_t(until - opened), PROT_READ | PROT_WRITE) != 0) {
+        close();  // perhaps absurdly large, for the sake of this block
+        return false;
+      }
+      opened = until;
     }
     end += bytes;
     return true;
@@ -121,7 +126,7 @@ struct address_range {
     void* const mapping = mmap(nullptr, size_t(all), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (mapping == MAP_FAILED) return false;
     close();
-    end = align_up(mapping, huge_page);
+    end = opened = align_up(mapping, huge_page);
     limit = end + bytes;
 #if defined(MADV_HUGEPAGE)
     madvise(end, size_t(bytes), MADV_HUGEPAGE);
@@ -130,7 +135,7 @@ struct address_range {
   }
   void close() {
     if (limit > end) munmap(end, size_t(limit - end));
-    limit = end;
+    opened = limit = end;
     last = nullptr;
   }
 };

