@@ -64,8 +64,10 @@ void pack_columns(T* to, int64_t width, int64_t pitch, const char* from, int64_t
     for (int64_t j0 = 0; j0 < width; j0 += lanes<T>) {
       const int64_t some = minimum_of<int64_t>(lanes<T>, columns - j0),
                     wide = minimum_of<int64_t>(lanes<T>, width - j0);
-      for (int64_t p0 = 0; p0 < rows; p0 += lanes<T>) {
-        const int64_t deep = minimum_of<int64_t>(lanes<T>, rows - p0);
+      for (int64_t p = 0; p < rows; p += lanes<T>) {
+        // The last square overlaps the one before rather than be less deep.
+        const int64_t p0 = rows < lanes<T> ? 0 : minimum_of<int64_t>(p, rows - lanes<T>),
+                      deep = minimum_of<int64_t>(lanes<T>, rows - p0);
         const char* source = from + j0 * column_stride + p0 * row_stride;
         T* target = to + p0 * pitch + j0;
         vec<T> square[lanes<T>];
