@@ -87,7 +87,7 @@ struct strip_sums {
   const T *a = row.a, *first = row.strips, *second = row.strips + 2 * lanes<T> * row.k;
   vec<T> sum[4];
 
-  [[gnu::always_inline]] inline void begin() {
+  explicit strip_sums(const row_of_strips<T>& row) : row(row) {
 #pragma GCC unroll 4
     for (int j = 0; j < 4; j++) sum[j] = load(row.start + j * lanes<T>);
   }
@@ -130,18 +130,15 @@ struct all_tiles {
 
 template <class T>
 void multiply_strips(const row_of_strips<T>& row) {
-  strip_sums<T> strips{row};
-  strips.begin();
-  strips.finish();
+  strip_sums<T>(row).finish();
 }
 
 template <class T>
 void multiply_strips_beside_tile(const row_of_strips<T>& row, int64_t k, const char* a, int64_t a_row, int64_t a_step,
                                  const char* b, const char* start, int64_t start_row, char* c, int64_t c_row) {
   tile<T, beside_rows, 2> sums;
-  strip_sums<T> strips{row};
+  strip_sums<T> strips(row);
   sums.begin(start, start_row);
-  strips.begin();
   sums.template add<false>(k, a, a_row, a_step, b, 2 * vector_bytes, 0, [&]() __attribute__((always_inline)) {
     strips.add();
     strips.add();

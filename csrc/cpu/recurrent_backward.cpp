@@ -10,6 +10,7 @@
 // The gradients of the gates' arguments, d, are the one thing that is written for every step. Both kinds of products
 // read them where they lie: as rows for the gradients of h and x, as columns for those of weights.
 #include "elementwise.hpp"
+#include "matmul_dots.hpp"
 #include "recurrent.hpp"
 #include "recurrent_walk.hpp"
 
@@ -33,11 +34,20 @@ int64_t tasks_for(double multiply_adds, int64_t items) {
   return maximum_of<int64_t>(1, minimum_of(items, minimum_of<int64_t>(64, int64_t(multiply_adds / (1 << 19)))));
 }
 
-// Rows in strips: `rows` times two vectors of columns each, the last strip perhaps one vector wide.
+// Rows in strips: `rows` times two vectors of columns each, the last strip perhaps one vector wide. Up to half a vector
+// of columns may be left for products that take them the other way round, as rows of `left` elements behind the strips:
+// of 100 columns 4, which as a vector of their own cost a twentieth of the whole.
 template <class T>
 struct row_strips {
   T* data;
-  int64_t padded, rows;
+  int64_t padded, left, rows;
+
+  static row_strips measure(int64_t columns, bool leaves) {
+    const int64_t rest = columns % lanes<T>, left = leaves && rest <= lanes<T> / 2 ? rest : 0;
+    return {nullptr, left ? columns - left : round_up(columns, lanes<T>), left, 0};
+  }
+  int64_t all() const { return left ? padded + lanes<T> : padded; }  // columns, in whole vectors
+  T* left_at(int64_t r) const { return data + padded * rows + r * left; }
   int64_t width(int64_t strip) const { return block_width<T>(padded, strip); }
   T* at(int64_t strip, int64_t r) const { return data + strip * block_units<T> * rows + r * width(strip); }
 
@@ -49,6 +59,7 @@ struct row_strips {
           const int64_t column = strip * block_units<T> + j;
           store(at(strip, r + i) + j, from.get(i, column, maximum_of<int64_t>(0, columns - column)));
         }
+    for (int64_t i = 0; left && i < count; ++i) store_partial(left_at(r + i), from.get(i, padded, left), left);
   }
 };
 
@@ -63,7 +74,25 @@ void add_columns(const T* d, int64_t d_row, int64_t rows, int64_t columns, T* su
   }
 }
 
-// sums (columns, strips.padded) += d^T strips, for `columns` columns of d; column_sums (columns), unless it is nullptr,
+// The block of two vectors of d's columns in d^T times the columns that the strips leave.
+template <class T>
+void add_left(const T* d, int64_t d_row, int64_t columns, int64_t block, const row_strips<T>& strips, int64_t r0,
+              int64_t deep, T* sums) {
+  constexpr int64_t size = sizeof(T);
+  alignas(64) T tile[max_tile_rows * block_units<T>];
+  alignas(64) const T zeros[block_units<T>] = {};
+  const int64_t first = block * block_units<T>, count = minimum_of(block_units<T>, columns - first),
+                width = round_up(count, lanes<T>);
+  tiles<T>().by[width > lanes<T>][strips.left](
+      deep, reinterpret_cast<const char*>(strips.left_at(r0)), size, strips.left * size,
+      reinterpret_cast<const char*>(d + r0 * d_row + first), d_row * size, 0, reinterpret_cast<const char*>(zeros), 0,
+      reinterpret_cast<char*>(tile), width * size);
+  for (int64_t j = 0; j < count; ++j)
+    for (int64_t i = 0; i < strips.left; ++i)
+      sums[(first + j) * strips.all() + strips.padded + i] += tile[i * width + j];
+}
+
+// sums (columns, strips.all()) += d^T strips, for `columns` columns of d; column_sums (columns), unless it is nullptr,
 // += theirs. Every element is a chain of sums over added_rows rows each.
 template <class T>
 void add_outer_products(const T* d, int64_t d_row, int64_t columns, const row_strips<T>& strips, T* sums,
@@ -71,21 +100,25 @@ void add_outer_products(const T* d, int64_t d_row, int64_t columns, const row_st
   constexpr int64_t size = sizeof(T);
   if (strips.rows == 0 || columns == 0) return;
   const panel_list panels(columns);
-  const int64_t across = maximum_of<int64_t>(1, parts_of(strips.padded, block_units<T>)), items = panels.count * across;
-  const int64_t tasks =
-      num_threads() == 1 ? 1 : tasks_for(double(columns) * double(strips.padded) * double(strips.rows), items);
+  const int64_t across = maximum_of<int64_t>(1, parts_of(strips.padded, block_units<T>)), whole = panels.count * across,
+                items = whole + (strips.left ? parts_of(columns, block_units<T>) : 0), row = strips.all();
+  const int64_t tasks = num_threads() == 1 ? 1 : tasks_for(double(columns) * double(row) * double(strips.rows), items);
   parallel_for(tasks, [&](int64_t task) {
     const share mine(items, tasks, task);
     for (int64_t r0 = 0; r0 < strips.rows; r0 += added_rows) {
       const int64_t deep = minimum_of(added_rows, strips.rows - r0);
       for (int64_t i = mine.first; i < mine.first + mine.count; ++i) {
+        if (i >= whole) {
+          add_left(d, d_row, columns, i - whole, strips, r0, deep, sums);
+          continue;
+        }
         alignas(64) T tile[max_tile_rows * block_units<T>];
         alignas(64) const T zeros[block_units<T>] = {};
         const int64_t strip = i / panels.count, panel = i % panels.count, width = strips.width(strip);
         const int64_t column = panels.begin(panel), count = panels.rows(panel);
-        T* const to = sums + column * strips.padded + strip * block_units<T>;
+        T* const to = sums + column * row + strip * block_units<T>;
         for (int64_t k = 0; k < count; ++k)
-          for (int64_t j = 0; j < width; j += 64 / size) __builtin_prefetch(to + k * strips.padded + j, 1);
+          for (int64_t j = 0; j < width; j += 64 / size) __builtin_prefetch(to + k * row + j, 1);
         if (width > 0)
           tiles<T>().by[width > lanes<T>][count](deep, reinterpret_cast<const char*>(d + r0 * d_row + column), size,
                                                  d_row * size, reinterpret_cast<const char*>(strips.at(strip, r0)),
@@ -93,7 +126,7 @@ void add_outer_products(const T* d, int64_t d_row, int64_t columns, const row_st
                                                  reinterpret_cast<char*>(tile), width * size);
         for (int64_t k = 0; k < count; ++k)
           for (int64_t j = 0; j < width; j += lanes<T>) {
-            T* const p = to + k * strips.padded + j;
+            T* const p = to + k * row + j;
             store(p, load(p) + load(tile + k * width + j));
           }
         if (column_sums && strip == 0) add_columns(d + r0 * d_row + column, d_row, deep, count, column_sums + column);
@@ -128,7 +161,7 @@ struct backward_walk {
   row_strips<T> middle;            // gru with the reset before the product: r h'; lstm with a projection: h before it
   T* projected;                    // gradient of the projection: (rows, projected_row)
   int64_t projected_row;
-  T* input;                                    // W, packed for products with d
+  T* input;                                    // W, packed for products with d: strips, then rows of columns left
   T *of_input, *of_recurrent, *of_projection;  // sums of the weights' gradients, (gate_rows, padded)
   T *of_bias, *of_peephole;
   int64_t sums_bytes;         // of all these
@@ -138,11 +171,13 @@ struct backward_walk {
                 const hominy_recurrent_gradients& gradients, const cell_functions<T>& functions, const row_list& rows,
                 const hominy_tensor* x, T* kept, arena& from);
 
+  T* input_left(int64_t column) const { return input + (x_rows.padded + column) * gate_rows; }
   int64_t block_of(int64_t t, int64_t b) const { return rows.first[t] - rows.first[low] + b; }
   void prepare();
   void enter(int64_t begin, int64_t end);
   void run(int64_t begin, int64_t end, int64_t b0, int64_t b1, int64_t tasks);
   void add_weights();
+  void multiply_left(int64_t count, const char* from, T* sums) const;
   void multiply_x(const sequence& out, bool adds);
   void finish();
 
@@ -195,17 +230,18 @@ HOMINY_SMALL backward_walk<T>::backward_walk(const recurrent_shape& shape, const
   projected_row = state_row<T>(shape.state);
   d = from.take<T>(most * d_row);
   projected = shape.projected ? from.take<T>(most * projected_row) : nullptr;
-  const auto strips = [&](int64_t columns) {
-    const int64_t padded = round_up(columns, lanes<T>);
-    return row_strips<T>{from.take<T>(most * padded), padded, 0};
+  const auto strips = [&](int64_t columns, bool leaves) {
+    row_strips<T> made = row_strips<T>::measure(columns, leaves);
+    made.data = from.take<T>(most * made.all());
+    return made;
   };
-  x_rows = strips(shape.input);
-  h_before = strips(shape.state);
-  middle = strips(shape.two_stages() ? shape.units : 0);
-  input = from.take<T>(gate_rows * x_rows.padded);
+  x_rows = strips(shape.input, true);
+  h_before = strips(shape.state, !gru);  // gru's cell reads whole vectors there
+  middle = strips(shape.two_stages() ? shape.units : 0, false);
+  input = from.take<T>(gate_rows * x_rows.all());
   const int64_t sums_begin = from.used;
-  of_input = from.take<T>(gate_rows * x_rows.padded);
-  of_recurrent = from.take<T>(gate_rows * h_before.padded);
+  of_input = from.take<T>(gate_rows * x_rows.all());
+  of_recurrent = from.take<T>(gate_rows * h_before.all());
   of_projection = from.take<T>(shape.projected ? shape.state * shape.padded : 0);
   of_bias = from.take<T>(round_up(d_gates * shape.units, lanes<T>));
   of_peephole = from.take<T>(3 * shape.padded);
@@ -216,7 +252,10 @@ HOMINY_SMALL backward_walk<T>::backward_walk(const recurrent_shape& shape, const
 template <class T>
 HOMINY_SMALL void backward_walk<T>::prepare() {
   pack_weights<T>(recurrent, describe_matrix(direction.w_hh), true, shape.state, gate_rows);
-  pack_weights<T>(input, describe_matrix(direction.w_ih), true, shape.input, gate_rows);
+  matrix w = describe_matrix(direction.w_ih);
+  pack_weights<T>(input, w, true, shape.input - x_rows.left, gate_rows);
+  w.data += x_rows.padded * w.column;
+  pack_rows<T>(input_left(0), gate_rows, w.data, w.column, w.row, x_rows.left, gate_rows);
   if (projection) pack_weights<T>(projection, describe_matrix(direction.w_hr), true, shape.units, shape.state);
   if (peephole) pack_peephole(peephole, shape, direction);
   if (again.computes) again.pack();
@@ -239,8 +278,8 @@ HOMINY_SMALL void backward_walk<T>::finish() {
   };
   put(h_gradient, shape.padded_state, gradients.h0, shape.batch, shape.state);
   put(c_gradient, shape.padded, gradients.c0, shape.batch, shape.units);
-  put(of_input, x_rows.padded, gradients.w_ih, gate_rows, shape.input);
-  put(of_recurrent, h_before.padded, gradients.w_hh, gate_rows, shape.state);
+  put(of_input, x_rows.all(), gradients.w_ih, gate_rows, shape.input);
+  put(of_recurrent, h_before.all(), gradients.w_hh, gate_rows, shape.state);
   put(of_projection, shape.padded, gradients.w_hr, shape.state, shape.units);
   put(of_peephole, shape.padded, gradients.peephole, 3, shape.units);
   put(of_bias, 0, gradients.b_ih, 1, gate_rows);
@@ -455,7 +494,7 @@ HOMINY_SMALL void backward_walk<T>::add_weights() {
   if (gradients.w_ih || biases) add_outer_products(d, d_row, gate_rows, x_rows, of_input, of_bias);
   if (gradients.w_hh || biases) {
     add_outer_products<T>(d, d_row, gru ? 2 * units : gate_rows, h_before, of_recurrent, nullptr);
-    T* const of_n = of_recurrent + 2 * units * h_before.padded;
+    T* const of_n = of_recurrent + 2 * units * h_before.all();
     if (shape.reset_before)
       add_outer_products<T>(d + 2 * units, d_row, units, middle, of_n, nullptr);
     else if (gru)
@@ -475,24 +514,46 @@ HOMINY_SMALL void backward_walk<T>::add_weights() {
   add_outer_products<T>(projected, projected_row, shape.state, middle, of_projection, nullptr);
 }
 
+// sums (count, lanes) <- the rows of d at `from` times the columns of W that its strips leave.
+template <class T>
+void backward_walk<T>::multiply_left(int64_t count, const char* from, T* sums) const {
+  constexpr int64_t size = sizeof(T);
+  for (int64_t r = 0; r < count; r += dot_rows)
+    for (int64_t j = 0; j < x_rows.left; j += dot_columns) {
+      T part[dot_rows * dot_columns];
+      const int64_t height = minimum_of<int64_t>(dot_rows, count - r),
+                    width = minimum_of<int64_t>(dot_columns, x_rows.left - j);
+      dots<T>().by[height][width](gate_rows, from + r * d_row * size, d_row * size,
+                                  reinterpret_cast<const char*>(input_left(j)), gate_rows * size, part);
+      for (int64_t i = 0; i < height; ++i)
+        memcpy(sums + (r + i) * lanes<T> + j, part + i * width, size_t(width * size));
+    }
+}
+
 // The gradient of the block's x.
 template <class T>
 void backward_walk<T>::multiply_x(const sequence& out, bool adds) {
   constexpr int64_t size = sizeof(T);
   if (x_rows.rows == 0) return;
   const panel_list panels(x_rows.rows);
-  const int64_t blocks = parts_of(x_rows.padded, block_units<T>);
+  const int64_t strips = parts_of(x_rows.padded, block_units<T>), blocks = strips + (x_rows.left > 0);
   const int64_t tasks = num_threads() == 1 ? 1
-                                           : tasks_for(double(x_rows.rows) * double(x_rows.padded) * double(gate_rows),
+                                           : tasks_for(double(x_rows.rows) * double(x_rows.all()) * double(gate_rows),
                                                        blocks * panels.count);
   for_tiles(tasks, panels.count, blocks, [&](int64_t panel, int64_t block) {
     alignas(64) T sums[max_tile_rows * block_units<T>];
     alignas(64) const T zeros[block_units<T>] = {};
-    const int64_t first = block * block_units<T>, width = x_rows.width(block), r0 = panels.begin(panel);
-    multiply_strip<T>(panels.rows(panel), width, gate_rows, reinterpret_cast<const char*>(d + r0 * d_row), d_row * size,
-                      size, strip_of<T>(input, 1, gate_rows, block), true, zeros, 0, sums, width);
+    const int64_t r0 = panels.begin(panel), count = panels.rows(panel);
+    const int64_t first = minimum_of(x_rows.padded, block * block_units<T>),
+                  width = block < strips ? x_rows.width(block) : lanes<T>;
+    const char* const from = reinterpret_cast<const char*>(d + r0 * d_row);
+    if (block < strips)
+      multiply_strip<T>(count, width, gate_rows, from, d_row * size, size, strip_of<T>(input, 1, gate_rows, block),
+                        true, zeros, 0, sums, width);
+    else
+      multiply_left(count, from, sums);
     int64_t t = low;
-    for (int64_t r = 0; r < panels.rows(panel); ++r) {
+    for (int64_t r = 0; r < count; ++r) {
       const int64_t row = rows.first[low] + r0 + r;
       if (rows.first[t + 1] <= row) {  // the step of this row: the last that begins at it or before
         int64_t above = high;
@@ -500,10 +561,10 @@ void backward_walk<T>::multiply_x(const sequence& out, bool adds) {
       }
       const exact_rows<T> to{out.at(rows, t, row - rows.first[t]) + first * out.element, 0, out.element};
       for (int64_t j = 0; j < width; j += lanes<T>) {
-        const int64_t count = shape.input - first - j;
+        const int64_t exist = shape.input - first - j;
         vec<T> v = load(sums + r * width + j);
-        if (adds) v += to.get(0, j, count);
-        to.put(0, j, v, count);
+        if (adds) v += to.get(0, j, exist);
+        to.put(0, j, v, exist);
       }
     }
   });
