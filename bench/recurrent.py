@@ -1,4 +1,4 @@
-"""Recurrent layers beside PyTorch and ONNX Runtime: forward, and with all gradients.
+"""Recurrent layers beside PyTorch and ONNX Runtime: forward, with all gradients, and a single step for serving.
 
 What a user writes is timed: a layer called on a tensor. ONNX Runtime, forward alone, packs its weights when the session
 is made; hominy and PyTorch in every call, hominy "packed" as ONNX Runtime does, by `hominy.nn.utils.prepare`. Results
@@ -185,11 +185,35 @@ HEAD = ["layer (T,B,I,H)", "threads", "hominy", "PyTorch", "ONNX Runtime", "of p
         "packed", "target", "reached", "taken"]  # fmt: skip
 
 
+def step(cell: str, rounds: int) -> list[str]:
+    """A line of the table of steps: one row, 128 features and units, on one thread, the state carried on; hominy by
+    `StreamingRecurrent`, PyTorch by its layer on a sequence of one step."""
+    import hominy
+    import torch
+
+    work = Work(1, 1, 128, 128)
+    own, peer, x = _layer(hominy, cell, work), _layer(torch, cell, work), _input(work)[0]
+    peer.load_state_dict({name: torch.from_numpy(value.detach().numpy()) for name, value in own.named_parameters()})
+    stream, sequence, carried = hominy.nn.StreamingRecurrent(own), torch.from_numpy(x[None]), [None]
+
+    def theirs() -> Any:
+        with torch.no_grad():
+            y, carried[0] = peer(sequence, carried[0])
+        return y[0]
+
+    for _ in range(2):
+        np.testing.assert_allclose(np.asarray(stream.step(x)), theirs().numpy(), rtol=0, atol=1e-6)
+    times = paired_times({"hominy": lambda: stream.step(x), "PyTorch": theirs}, rounds=rounds)
+    return [cell, *(duration(statistics.median(times[name])) for name in times),
+            _spread(Quartiles.of(ratios(times["PyTorch"], times["hominy"])))]  # fmt: skip
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
     parser.add_argument("--only", nargs="+", metavar="NAME", help="cells (LSTM, GRU, RNN) or parts of shapes")
     parser.add_argument("--threads", default="1,2", help="thread counts, as 1,2 (the default)")
-    parser.add_argument("--pass", dest="passes", default="forward,both", help="forward, both (with gradients)")
+    passes = "forward,both,step"
+    parser.add_argument("--pass", dest="passes", default=passes, help=f"{passes} (the default); both: with gradients")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write all samples there")
 
@@ -202,6 +226,12 @@ def run(arguments: argparse.Namespace) -> int:
     parts = [word for word in only if word not in GATES]
     works = [work for work in WORKS if not parts or any(part in work.name for part in parts)]
     for name in arguments.passes.split(","):
+        if name == "step":
+            with limit_threads(1):
+                rows = [step(cell, arguments.rounds) for cell in cells]
+            print("\na step of one row, 128 features and units, one thread\n")
+            print(aligned(["layer", "hominy", "PyTorch", "times as fast"], rows))
+            continue
         lines: list[Line] = []
         for threads in map(int, arguments.threads.split(",")):
             with limit_threads(threads):

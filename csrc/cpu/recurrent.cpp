@@ -5,8 +5,9 @@
 //     multiply_input   x W + b of a chunk, as one product
 //     take_step        h' R added tile by tile; each tile of sums goes through the cell while it lies in the
 //                      first-level cache (recurrent_cell.hpp)
+//     take_row         the same of a single row, with the input product of the next chunk beside it
 //
-// What differs between cells is in take_step's two stages and in the functions that it names.
+// What differs between cells is in take_step's two stages, in start_apart and apply_cell.
 #include "recurrent.hpp"
 
 #include "recurrent_walk.hpp"
