@@ -186,7 +186,7 @@ forward_panel<T> forward_walk<T>::panel_of(int64_t s, const chunk& part, int64_t
 
 template <class T>
 void forward_walk<T>::apply_cell(const forward_panel<T>& p) const {
-  const bool fast = fast_type<T> && shape.standard, clips = functions.gate.clip < T(1e30);
+  const bool fast = fast_type<T> && shape.standard, clips = functions.gate.clip < T(__builtin_inf());
   if (shape.cell == HOMINY_CELL_LSTM)
     fast ? lstm_forward<T, fast_type<T>>(p, functions) : lstm_forward<T, false>(p, functions);
   else if (shape.reset_before)
@@ -302,9 +302,10 @@ void forward_walk<T>::take_row(int64_t s, const chunk& part, const chunk& next, 
   const int64_t t = time_of(s), k = shape.state;
   const bool back = s & 1, apart = shape.cell == HOMINY_CELL_GRU;
   const T* const before = h[s & 1] + part.b0 * h_row;
-  tasks = minimum_of(tasks, parts_of(shape.padded, block_units<T>));
+  tasks = row_tasks(tasks);
   parallel_for(tasks, [&](int64_t task) __attribute__((noinline)) {
     const strip_range mine(shape, tasks, task);
+    place at = ahead[task];
     const auto block_of = [&](int64_t block) {
       forward_panel<T> p = panel_of(s, part, part.b0, 1, block, shape.units, block_width<T>(shape.padded, block));
       p.sums = row_sums + block * block_units<T> * shape.gates;
@@ -326,9 +327,10 @@ void forward_walk<T>::take_row(int64_t s, const chunk& part, const chunk& next, 
                           reinterpret_cast<const char*>(before), 0, sizeof(T), strips, 0, start + column, 0,
                           row_sums + column, 0);
       else if (row_of_strips<T> row{k, before, strips, start + column, row_sums + column};
-               !multiply_ahead(next, mine, ahead[task], &row))
+               !multiply_ahead(next, mine, at, &row))
         multiply_strips<T>(row);
     }
+    ahead[task] = at;
     for (int64_t block = mine.block; block < mine.block + mine.blocks; ++block) apply_cell(block_of(block));
   });
 }
@@ -338,7 +340,7 @@ void forward_walk<T>::take_row(int64_t s, const chunk& part, const chunk& next, 
 template <class T>
 bool forward_walk<T>::multiply_ahead(const chunk& next, const strip_range& mine, place& at,
                                      const row_of_strips<T>* row) {
-  if (next.t1 - next.t0 != beside_rows) return false;
+  if (!next.runs_beside()) return false;
   constexpr int64_t size = sizeof(T), strip_columns = block_units<T>;
   const int64_t k = shape.input, strip = mine.first + at.strip;
   const int64_t deep = row ? minimum_of(k - at.k, row->k / 2) : k - at.k;
@@ -347,8 +349,8 @@ bool forward_walk<T>::multiply_ahead(const chunk& next, const strip_range& mine,
   const int64_t a_row = x.row_stride(shape.batch),
                 width = minimum_of(strip_columns, shape.gates_row(shape.gates) - strip * strip_columns);
   const T* const b = weights.input + strip * strip_columns * k + at.k * width;
-  const int64_t apart = slots == shape.gates ? 0 : strip / shape.gates * (slots - shape.gates);
-  T* const out = gates_at(next, next.t0, 0) + (strip + apart) * strip_columns;
+  const int64_t skipped = slots == shape.gates ? 0 : strip / shape.gates * (slots - shape.gates);
+  T* const out = gates_at(next, next.t0, 0) + (strip + skipped) * strip_columns;
   const T* const start = at.k == 0 ? weights.bias + strip * strip_columns : out;
   const int64_t start_row = at.k == 0 ? 0 : gates_row;
   if (row)
@@ -365,8 +367,8 @@ bool forward_walk<T>::multiply_ahead(const chunk& next, const strip_range& mine,
 // Does what of it no row has left; false if there is none.
 template <class T>
 bool forward_walk<T>::finish_ahead(const chunk& next, int64_t tasks) {
-  if (next.t1 - next.t0 != beside_rows) return false;
-  tasks = minimum_of(tasks, parts_of(shape.padded, block_units<T>));
+  if (!next.runs_beside()) return false;
+  tasks = row_tasks(tasks);
   bool left = false;
   for (int64_t task = 0; task < tasks; ++task) {
     const strip_range its(shape, tasks, task);

@@ -162,7 +162,7 @@ struct backward_walk {
   T* projected;                    // gradient of the projection: (rows, projected_row)
   int64_t projected_row;
   T* input;                                    // W, packed for products with d: strips, then rows of columns left
-  T *of_input, *of_recurrent, *of_projection;  // sums of the weights' gradients, (gate_rows, padded)
+  T *of_input, *of_recurrent, *of_projection;  // sums of the weights' gradients, (gate_rows, all())
   T *of_bias, *of_peephole;
   int64_t sums_bytes;         // of all these
   int64_t low = 0, high = 0;  // the block's steps of time, low <= t < high
@@ -185,7 +185,7 @@ struct backward_walk {
   void take_step(int64_t s, int64_t end, int64_t b0, int64_t b1, int64_t tasks);
   void carry(int64_t s, int64_t b0, int64_t b1, int64_t tasks);
   padded_rows<const T> cells_before(int64_t s, int64_t r, int64_t first) const;
-  void add_product(int64_t t, int64_t r, int64_t count, int64_t block, T* sums, int fetch) const;
+  void add_product(int64_t t, int64_t r, int64_t count, int64_t block, T* sums, bool fetch) const;
   void sum_peepholes();
 };
 
@@ -320,7 +320,7 @@ padded_rows<const T> backward_walk<T>::cells_before(int64_t s, int64_t r, int64_
 
 // sums (count, width) += d of step t, rows from r on, times the block of columns of R.
 template <class T>
-void backward_walk<T>::add_product(int64_t t, int64_t r, int64_t count, int64_t block, T* sums, int fetch) const {
+void backward_walk<T>::add_product(int64_t t, int64_t r, int64_t count, int64_t block, T* sums, bool fetch) const {
   constexpr int64_t size = sizeof(T);
   const int64_t width = block_width<T>(shape.padded_state, block);
   const T* const strip = strip_of<T>(recurrent, 1, gate_rows, block);

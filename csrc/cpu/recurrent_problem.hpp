@@ -151,20 +151,17 @@ inline T* strip_of(T* packed, int64_t gates, int64_t k, int64_t block, int64_t s
   return packed + (block * gates + strip) * block_units<T> * k;
 }
 
-// The first of several panels asks for the strip that comes next (1: the following, -1: the one before); a single one
-// would drive out what it is about to read.
-inline int next_strip(const panel_list& panels, int64_t panel, bool back = false) {
-  return panels.count < 2 || panel > 0 ? 0 : back ? -1 : 1;
-}
+// The first of several panels asks for the strip that comes next; a single one would drive out what it is about to read.
+inline bool next_strip(const panel_list& panels, int64_t panel) { return panels.count > 1 && panel == 0; }
 
-// c = start + a @ strip. Strides of a in bytes, of start and c in elements. fetch: 1, -1 ask for the following strip,
-// or the one before, on the way; 0 for none.
+// c = start + a @ strip. Strides of a in bytes, of start and c in elements. fetch: ask for the following strip on the
+// way.
 template <class T>
 inline void multiply_strip(int64_t rows, int64_t width, int64_t k, const char* a, int64_t a_row, int64_t a_step,
-                           const T* strip, int fetch, const T* start, int64_t start_row, T* c, int64_t c_row) {
+                           const T* strip, bool fetch, const T* start, int64_t start_row, T* c, int64_t c_row) {
   constexpr int64_t size = sizeof(T);
   const int shape = width == lanes<T> ? 0 : fetch ? fetching_shape : 1;
-  const int64_t b_step = width * size, ahead = fetch * k * b_step;
+  const int64_t b_step = width * size, ahead = k * b_step;
   int64_t done = 0;
   do {
     const int64_t deep = minimum_of(tile_depth<T>, k - done);

@@ -474,7 +474,7 @@ void recurrent_values(const level& here, int32_t dtype) {
     c.steps = one_of({1, 2, 3, 6});
     c.batch = one_of({1, 2, 3, 9, 15});
     if (c.batch == 1 && random.below(2) == 0) c.steps = one_of({8, 9, 19, 25});  // input products beside the steps
-    c.input = one_of({0, 1, 3, lanes + 1, 3 * lanes + 1});
+    c.input = one_of({0, 1, 3, lanes / 2, lanes + 1, 3 * lanes + lanes / 2 - 1});
     c.units = one_of({1, 3, lanes - 1, lanes, lanes + 6, 2 * lanes + 1, 3 * lanes});
     c.directions = random.below(3) == 0 ? 2 : 1;
     c.biases = random.below(4) != 0;
@@ -512,7 +512,7 @@ void recurrent_threads(const level& here, int32_t dtype) {
       c.cell = cell;
       c.steps = 7, c.batch = kind == 1 ? 37 : 5, c.input = 33, c.units = 65;
       if (kind == 2) c.directions = 2, c.has_lengths = true;
-      if (kind == 4) c.batch = 1, c.steps = 21, c.units = 130;
+      if (kind == 4) c.batch = 1, c.steps = 21, c.units = 130, c.reverse = true;
       if (kind == 3) c.batch = 1, c.units = 130, c.reset_before = cell == HOMINY_CELL_GRU, c.keep_every = 3;
       recurrent_run r(here, dtype, c);
       same_bits_for_any_number_of_threads(c.text().c_str(), [&] { return r.bits(); });
