@@ -129,6 +129,23 @@ def test_steps_alone_are_the_sequence(kernels):
     np.testing.assert_allclose(state[0].detach().numpy(), h.detach().numpy(), rtol=0, atol=1e-14)
 
 
+@pytest.mark.parametrize("mode", ["RNN", "LSTM", "GRU"])
+@pytest.mark.parametrize("every", [2, 3, 50])
+def test_steps_that_are_not_kept_are_taken_again(mode, every):
+    layer = getattr(nn, mode)(INPUTS, HIDDEN, num_layers=2, bidirectional=True, dtype=hominy.float64)
+    x = hominy.randn(7, 3, INPUTS, dtype=hominy.float64).requires_grad_()
+    flow = hominy.randn(7, 3, 2 * HIDDEN, dtype=hominy.float64)
+    found = []
+    for layer.keep_every in (1, every):
+        y, _ = layer(x, lengths=[5, 7, 2])
+        found.append([y, *hominy.autograd.grad(y, [x, *layer.parameters()], flow)])
+    for kept, taken_again in zip(*found, strict=True):
+        np.testing.assert_allclose(taken_again.detach().numpy(), kept.detach().numpy(), rtol=0, atol=1e-13)
+    layer.keep_every = 0
+    with pytest.raises(ValueError, match=r"\[" + mode + r"\] keep_every"):
+        layer(x)
+
+
 def test_lengths_are_each_sequence_alone(kernels):
     """A row of a batch with lengths is what the row gives by itself, and 0 beyond it."""
     layer = nn.GRU(INPUTS, HIDDEN, num_layers=2, bidirectional=True, batch_first=True, dtype=hominy.float64)
