@@ -302,7 +302,7 @@ void forward_walk<T>::take_row(int64_t s, const chunk& part, const chunk& next, 
   const int64_t t = time_of(s), k = shape.state;
   const bool back = s & 1, apart = shape.cell == HOMINY_CELL_GRU;
   const T* const before = h[s & 1] + part.b0 * h_row;
-  tasks = row_tasks(tasks);
+  tasks = strip_tasks(tasks);
   parallel_for(tasks, [&](int64_t task) __attribute__((noinline)) {
     const strip_range mine(shape, tasks, task);
     place at = ahead[task];
@@ -364,11 +364,11 @@ bool forward_walk<T>::multiply_ahead(const chunk& next, const strip_range& mine,
   return true;
 }
 
-// Does what of it no row has left; false if there is none.
+// Multiplies the rest of the next chunk, which no row took along; false if that chunk is not one to run beside rows.
 template <class T>
 bool forward_walk<T>::finish_ahead(const chunk& next, int64_t tasks) {
   if (!next.runs_beside()) return false;
-  tasks = row_tasks(tasks);
+  tasks = strip_tasks(tasks);
   bool left = false;
   for (int64_t task = 0; task < tasks; ++task) {
     const strip_range its(shape, tasks, task);

@@ -106,7 +106,7 @@ struct forward_walk {
   void start_apart(const forward_panel<T>& p, int64_t block, T* sums, int64_t sums_row) const;
   void take_step(int64_t s, const chunk& part, int64_t tasks);
   void take_row(int64_t s, const chunk& part, const chunk& next, int64_t tasks);
-  int64_t row_tasks(int64_t tasks) const { return minimum_of(tasks, parts_of(shape.padded, block_units<T>)); }
+  int64_t strip_tasks(int64_t tasks) const { return minimum_of(tasks, parts_of(shape.padded, block_units<T>)); }
   bool multiply_ahead(const chunk& next, const strip_range& mine, place& at, const row_of_strips<T>* row);
   bool finish_ahead(const chunk& next, int64_t tasks);
 };
